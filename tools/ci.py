@@ -32,7 +32,7 @@ TAIL = 40
 
 
 @dataclass(frozen=True)
-class Tests:
+class Counts:
     """What the reports of pytest say."""
 
     passed: int = 0
@@ -40,8 +40,8 @@ class Tests:
     skipped: int = 0
     without_server: tuple[str, ...] = ()
 
-    def __add__(self, other: Tests) -> Tests:
-        return Tests(
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
             self.passed + other.passed,
             self.failed + other.failed,
             self.skipped + other.skipped,
@@ -57,7 +57,7 @@ class Step:
     command: list[str]
     returncode: int | None = None
     seconds: float = 0.0
-    tests: Tests = field(default_factory=Tests)
+    tests: Counts = Counts()
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL))
 
     @property
@@ -75,7 +75,7 @@ class Step:
         return "passed" if self.ok else "failed"
 
 
-def read_report(report: Path) -> Tests:
+def read_report(report: Path) -> Counts:
     """Count the tests in one JUnit file."""
     passed = failed = skipped = 0
     without_server = []
@@ -90,7 +90,7 @@ def read_report(report: Path) -> Tests:
             without_server.append(f"{name} ({skip.get('message')})")
         elif skip.get("type") != "pytest.xfail":
             skipped += 1
-    return Tests(passed, failed, skipped, tuple(without_server))
+    return Counts(passed, failed, skipped, tuple(without_server))
 
 
 def run(step: Step, limit: float) -> None:
@@ -117,7 +117,7 @@ def run(step: Step, limit: float) -> None:
     step.returncode = process.wait()
     timer.cancel()
     step.seconds = time.monotonic() - started
-    step.tests = sum(map(read_report, sorted(REPORTS.glob("*.xml"))), Tests())
+    step.tests = sum(map(read_report, sorted(REPORTS.glob("*.xml"))), Counts())
 
 
 def _kill(process: subprocess.Popen[str], step: Step, limit: float) -> None:
@@ -167,7 +167,7 @@ def summary(done: list[Step]) -> Iterator[str]:
     for step in done:
         counts = step.tests
         shown = f"{counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped"
-        shown = re.sub(r", 0 \w+", "", shown) if counts != Tests() else ""
+        shown = re.sub(r", 0 \w+", "", shown) if counts != Counts() else ""
         yield f"{step.name:<22}  {step.result:<10} {step.seconds:>8.1f}   {shown}".rstrip()
 
     passed = failed = 0

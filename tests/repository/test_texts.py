@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,16 +73,12 @@ def test_a_readme_snippet_runs_as_it_stands(name: str) -> None:
 
 
 def documented_code() -> Iterator[tuple[str, str]]:
-    """Give the Python blocks of the documentation, without their indentation."""
-    directive = re.compile(
-        r"(?m)^( *)\.\. code-block:: python\n((?:\1 +:.*\n)*)\n((?:\1 +.*\n|\n)+)"
-    )
+    """Give the Python blocks of the documentation."""
+    options, body = r"(?:\1 +:.*\n)*", r"((?:\1 +.*\n|\n)+)"
+    directive = re.compile(rf"(?m)^( *)\.\. code-block:: python\n{options}\n{body}")
     for file in sorted(ROOT.glob("docs/**/*.rst")):
         for number, match in enumerate(directive.finditer(file.read_text("utf-8")), 1):
-            lines = match[2].splitlines()
-            indent = min(len(line) - len(line.lstrip()) for line in lines if line)
-            code = "\n".join(line[indent:] for line in lines)
-            yield f"{file.relative_to(ROOT)} {number}", code
+            yield f"{file.relative_to(ROOT)} {number}", textwrap.dedent(match[2])
 
 
 DOCUMENTED = dict(documented_code())

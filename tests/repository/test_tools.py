@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tools.bump import bump
-from tools.ci import Step, Tests, read_report, summary
+from tools.ci import Counts, Step, read_report, summary
 from tools.packages import ROOT, closure, discover
 
 
@@ -77,11 +77,11 @@ def test_a_report_is_counted(tmp_path: Path) -> None:
         <testcase classname="a" name="lacks"><skipped message="server: no redis"/></testcase>
         </testsuite></testsuites>"""
     )
-    assert read_report(report) == Tests(1, 2, 1, ("a::lacks (server: no redis)",))
+    assert read_report(report) == Counts(1, 2, 1, ("a::lacks (server: no redis)",))
 
 
 def test_a_missing_server_fails_a_run_that_else_passed() -> None:
-    tests = Step("tests", [], returncode=0, tests=Tests(3, 0, 0, ("a::lacks (server: no redis)",)))
+    tests = Step("tests", [], returncode=0, tests=Counts(3, 0, 0, ("a::lacks (server: no redis)",)))
     lint = Step("lint", [], returncode=0)
     lines = list(summary([tests, lint]))
     assert not tests.ok
