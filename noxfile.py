@@ -114,7 +114,7 @@ def docs(session: nox.Session) -> None:
     install(session, "docs")
     fetch_mermaid(session)
     output = ROOT / "docs" / "_build" / "html"
-    session.run("sphinx-build", "-E", "-W", "--keep-going", *session.posargs, "docs", str(output))
+    session.run("sphinx-build", "-qEW", "--keep-going", *session.posargs, "docs", str(output))
 
 
 def fetch_mermaid(session: nox.Session) -> None:

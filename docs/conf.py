@@ -35,6 +35,7 @@ html_static_path = ["_static"]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autoclass_content = "both"
+napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 
@@ -87,6 +88,14 @@ def resolve_private(
     return python.resolve_xref(env, node["refdoc"], app.builder, kind, public, node, content)
 
 
+def skip_tuple_field(
+    app: Sphinx, what: str, name: str, member: object, skip: bool, options: object
+) -> bool | None:
+    """Leave out the members that a named tuple makes: its docstring describes the fields."""
+    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field") else None
+
+
 def setup(app: Sphinx) -> None:
     """Register what Sphinx does not do by itself."""
+    app.connect("autodoc-skip-member", skip_tuple_field)
     app.connect("missing-reference", resolve_private)

@@ -25,13 +25,11 @@ def check(dist: Path) -> Iterator[str]:
     yield from (f"{name} was not built" for name in sorted(expected - found))
     yield from (f"{name} should not be there" for name in sorted(found - expected))
     for package in packages.values():
-        sdist, wheel = (dist / name for name in _file_names(package))
-        if sdist.exists():
-            yield from (f"{sdist.name}: {fault}" for fault in _check_sdist(sdist, package))
-        if wheel.exists():
-            yield from (
-                f"{wheel.name}: {fault}" for fault in _check_wheel(wheel, packages, package)
-            )
+        sdist, wheel = _file_names(package)
+        if sdist in found:
+            yield from (f"{sdist}: {fault}" for fault in _check_sdist(dist / sdist, package))
+        if wheel in found:
+            yield from (f"{wheel}: {fault}" for fault in _check_wheel(dist / wheel, package))
 
 
 def wheel_name(package: Package) -> str:
