@@ -154,7 +154,10 @@ def wheel_alone(session: nox.Session, package: str) -> None:
         chosen = list(PACKAGES.values())
         core = DIST / wheel_name(PACKAGES["channels-core"])
         extras = ",".join(other.part for other in chosen if other.part != "core")
-        session.install("--find-links", str(DIST), f"channels-core[{extras}] @ {core.as_uri()}")
+        # uv would take a sibling's wheel of an earlier build from its cache.
+        options = ["--refresh"] if session.venv_backend == "uv" else []
+        options += ["--find-links", str(DIST)]
+        session.install(*options, f"channels-core[{extras}] @ {core.as_uri()}")
     else:
         chosen = closure(package, PACKAGES)
         session.install(*(str(DIST / wheel_name(each)) for each in chosen))

@@ -108,21 +108,26 @@ def run(step: Step, limit: float) -> None:
         errors="replace",
         start_new_session=True,
     )
-    timer = threading.Timer(limit, _kill, [process, step, limit])
-    timer.start()
+    # A process that outlives the step may keep the pipe open: nobody waits for its end.
+    reader = threading.Thread(target=_show, args=(process, step), daemon=True)
+    reader.start()
+    try:
+        step.returncode = process.wait(limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        step.returncode = process.wait()
+    reader.join(5)
+    step.seconds = time.monotonic() - started
+    if step.seconds >= limit:
+        step.tail.append(f"killed: it took longer than {limit:.0f} s")
+    step.tests = sum(map(read_report, sorted(REPORTS.glob("*.xml"))), Counts())
+
+
+def _show(process: subprocess.Popen[str], step: Step) -> None:
     assert process.stdout is not None
     for line in process.stdout:
         print(line, end="", flush=True)
         step.tail.append(line.rstrip())
-    step.returncode = process.wait()
-    timer.cancel()
-    step.seconds = time.monotonic() - started
-    step.tests = sum(map(read_report, sorted(REPORTS.glob("*.xml"))), Counts())
-
-
-def _kill(process: subprocess.Popen[str], step: Step, limit: float) -> None:
-    step.tail.append(f"killed: it took longer than {limit:.0f} s")
-    os.killpg(process.pid, signal.SIGKILL)
 
 
 def steps() -> Iterator[Step]:
