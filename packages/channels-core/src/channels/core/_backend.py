@@ -135,7 +135,7 @@ class ChannelsBackend(ABC):
         """Get ready on the running loop; called by the first entry."""
 
     async def close(self) -> None:
-        """Release everything; called by the last exit. Bounded, and never raises for a dead broker."""
+        """Release everything, in bounded time, also with a dead broker; called by the last exit."""
 
     async def __aenter__(self) -> Self:
         if self._entered == 0:
@@ -158,7 +158,8 @@ class ChannelsBackend(ABC):
         """Publish in order, in as few round trips as can be.
 
         Returns:
-            One outcome per message, in order. ``BackendUnavailable`` there: surely not sent;
+            One outcome per message, in order. ``BackendUnavailable`` there: surely not sent, nor
+            what follows to the same channel, so that sending them again keeps the order;
             ``PublishUnconfirmed``: sent, but the reply was lost.
 
         Raises:
