@@ -13,6 +13,10 @@ from tools.packages import PREFIX, ROOT, Package, discover, requirement_name
 
 PACKAGES = discover()
 CORE = PACKAGES["channels-core"]
+DOCUMENTS = [
+    "README.md",
+    *sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("docs/**/*.rst")),
+]
 
 # Django Channels has these modules in the same folder once both are installed.
 TAKEN = {
@@ -48,11 +52,9 @@ def test_all_have_one_version_that_the_changelog_tells_of() -> None:
     assert has_section((ROOT / "CHANGELOG.md").read_text("utf-8"), CORE.version)
 
 
-@pytest.mark.parametrize(
-    "file", [ROOT / "README.md", *ROOT.glob("docs/**/*.rst")], ids=lambda file: file.stem
-)
-def test_commands_name_this_version(file: Path) -> None:
-    found = {version for _, version in PIN.findall(file.read_text("utf-8"))}
+@pytest.mark.parametrize("file", DOCUMENTS)
+def test_commands_name_this_version(file: str) -> None:
+    found = {version for _, version in PIN.findall((ROOT / file).read_text("utf-8"))}
     assert found <= {CORE.version}, "run `nox -s bump`"
 
 
