@@ -1,0 +1,65 @@
+"""Route event streams from a broker to the subscribers of this process."""
+
+from channels.core._backend import (
+    ChannelsBackend,
+    History,
+    HistoryRequest,
+    Listener,
+    Lost,
+    Message,
+    Outcome,
+)
+from channels.core._encode import Encoder
+from channels.core._errors import (
+    BackendException,
+    BackendRefused,
+    BackendUnavailable,
+    ChannelsException,
+    ConfigurationError,
+    EncodeError,
+    HistoryNotSupported,
+    InvalidChannelNameError,
+    InvalidPositionError,
+    NotRunningError,
+    PayloadTooLarge,
+    PublishQueueFull,
+    PublishUnconfirmed,
+    SubscriberStateError,
+    UnknownChannelError,
+)
+from channels.core._event import BEGINNING, Event, Gap, Position
+from channels.core._lookup import available_backends, load_backend
+from channels.core.memory import MemoryChannelsBackend
+
+__all__ = (
+    "BEGINNING",
+    "BackendException",
+    "BackendRefused",
+    "BackendUnavailable",
+    "ChannelsBackend",
+    "ChannelsException",
+    "ConfigurationError",
+    "EncodeError",
+    "Encoder",
+    "Event",
+    "Gap",
+    "History",
+    "HistoryNotSupported",
+    "HistoryRequest",
+    "InvalidChannelNameError",
+    "InvalidPositionError",
+    "Listener",
+    "Lost",
+    "MemoryChannelsBackend",
+    "Message",
+    "NotRunningError",
+    "Outcome",
+    "PayloadTooLarge",
+    "Position",
+    "PublishQueueFull",
+    "PublishUnconfirmed",
+    "SubscriberStateError",
+    "UnknownChannelError",
+    "available_backends",
+    "load_backend",
+)

@@ -1,0 +1,55 @@
+"""Turning published data into bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from channels.core._errors import EncodeError
+from channels.core._event import Event
+
+TypeEncoders = Mapping[Any, Callable[[Any], Any]]
+"""A type, and a function that turns its instances into something JSON knows."""
+
+
+class Encoder:
+    """Encode data once per publish: bytes as they are, text as UTF-8, all else as JSON.
+
+    Args:
+        type_encoders: Looked up by the type's method resolution order, for types that
+            msgspec does not know.
+    """
+
+    def __init__(self, type_encoders: TypeEncoders | None = None) -> None:
+        self._type_encoders = dict(type_encoders or {})
+        self._json = msgspec.json.Encoder(enc_hook=self._convert)
+
+    def __call__(self, data: object) -> bytes:
+        """Return the payload for ``data``.
+
+        Raises:
+            EncodeError: ``data`` holds something that cannot be encoded.
+        """
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            return bytes(data)
+        try:
+            if isinstance(data, str):
+                return data.encode()
+            if type(data) in self._type_encoders:
+                data = self._convert(data)
+            return self._json.encode(data)
+        except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as exc:
+            raise EncodeError(
+                f"cannot encode {type(data).__name__}: {exc}; "
+                f"publish bytes, str or JSON data, or pass type_encoders"
+            ) from exc
+
+    def _convert(self, value: object) -> object:
+        for kind in type(value).__mro__:
+            if (encode := self._type_encoders.get(kind)) is not None:
+                return encode(value)
+        if isinstance(value, Event):
+            return bytes(value)
+        raise NotImplementedError(f"no encoder for {type(value).__name__}")
