@@ -97,7 +97,11 @@ class Server(ABC):
                 self._spawn()
             elif late or not self.is_running:
                 self.kill()
-                why = f"did not answer within {START_TIMEOUT} s" if late else "ended at once"
+                why = (
+                    f"did not answer within {START_TIMEOUT} s"
+                    if late
+                    else "ended at once"
+                )
                 raise ServerFailed(f"{self} {why}; its log:\n{self.log()}")
             time.sleep(INTERVAL)
 
@@ -211,7 +215,9 @@ class Server(ABC):
         self._process = None
 
     def _wait_stopped(self, pid: int) -> None:
-        wait_until(lambda: state(pid) in ("T", "t", "Z", ""), f"{pid} of {self} to be frozen")
+        wait_until(
+            lambda: state(pid) in ("T", "t", "Z", ""), f"{pid} of {self} to be frozen"
+        )
 
     @staticmethod
     def _signal(number: signal.Signals, pid: int) -> None:

@@ -49,11 +49,18 @@ class PostgresServer(Server):
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # fast: waits for nobody
 
     def __init__(
-        self, version: PostgresVersion | None = None, *, settings: dict[str, object] | None = None
+        self,
+        version: PostgresVersion | None = None,
+        *,
+        settings: dict[str, object] | None = None,
     ) -> None:
         self._programs = _readable(postgres_programs(version))
         super().__init__()
-        self._settings: dict[str, object] = {**SETTINGS, **(settings or {}), "port": self.port}
+        self._settings: dict[str, object] = {
+            **SETTINGS,
+            **(settings or {}),
+            "port": self.port,
+        }
         _own(self.directory)
 
     @property
@@ -74,7 +81,9 @@ class PostgresServer(Server):
         login = f"{user}:{password}" if password else user
         return f"{scheme}://{login}@{self.host}:{port or self.port}/{database}"
 
-    def execute(self, query: str, *args: object, database: str = "postgres") -> list[Any]:
+    def execute(
+        self, query: str, *args: object, database: str = "postgres"
+    ) -> list[Any]:
         """Run SQL as superuser on a connection of its own, each statement for itself.
 
         Args:
@@ -92,14 +101,18 @@ class PostgresServer(Server):
     @contextmanager
     def connect(self, database: str = "postgres") -> Iterator[psycopg.Connection[Any]]:
         """Open a psycopg connection in autocommit mode as superuser."""
-        with psycopg.connect(self.url_for(database), autocommit=True, connect_timeout=5) as c:
+        with psycopg.connect(
+            self.url_for(database), autocommit=True, connect_timeout=5
+        ) as c:
             yield c
 
     def create_database(
         self, name: str, *, encoding: str = "UTF8", template: str = "template0"
     ) -> str:
         """Create a database and return its URL."""
-        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" ENCODING {encoding}')
+        self.execute(
+            f'CREATE DATABASE "{name}" TEMPLATE "{template}" ENCODING {encoding}'
+        )
         return self.url_for(name)
 
     def drop_database(self, name: str) -> None:
@@ -110,7 +123,9 @@ class PostgresServer(Server):
         """Create a role that may log in and nothing else; see ``url_for(user=, password=)``."""
         query = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
         with self.connect() as connection:
-            connection.execute(query.format(sql.Identifier(name), sql.Literal(password)))
+            connection.execute(
+                query.format(sql.Identifier(name), sql.Literal(password))
+            )
 
     def terminate_backends(self, where: str = "true", *args: object) -> int:
         """End the client connections that match and return how many.
@@ -150,7 +165,9 @@ class PostgresServer(Server):
         copy_data(_template(self._programs), self.data)
 
     def _command(self) -> Sequence[str | Path]:
-        settings = (part for k, v in self._settings.items() for part in ("-c", f"{k}={v}"))
+        settings = (
+            part for k, v in self._settings.items() for part in ("-c", f"{k}={v}")
+        )
         return [self._programs / "postgres", "-D", self.data, *settings]
 
     def _is_ready(self) -> bool:
@@ -158,10 +175,16 @@ class PostgresServer(Server):
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
-        return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
+        return (
+            len(lines) >= 8
+            and lines[0] == str(self.pid)
+            and lines[7].strip() == "ready"
+        )
 
     def _may_start_again(self) -> bool:
-        return "is still in use" in self.log()  # by the last children of a killed postmaster
+        return (
+            "is still in use" in self.log()
+        )  # by the last children of a killed postmaster
 
     def _credentials(self) -> dict[str, object]:
         return _credentials()
@@ -182,12 +205,16 @@ def _user() -> pwd.struct_passwd | None:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise LookupError("root cannot run PostgreSQL, and there is no user postgres or nobody")
+    raise LookupError(
+        "root cannot run PostgreSQL, and there is no user postgres or nobody"
+    )
 
 
 def _credentials() -> dict[str, object]:
     user = _user()
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+    return (
+        {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+    )
 
 
 def _own(path: Path) -> None:
@@ -213,7 +240,13 @@ def _template(programs: Path) -> Path:
     directory = home.make_directory("initdb")
     _own(directory)
     command = [
-        *(programs / "initdb", "--pgdata", directory / "data", "--username", "postgres"),
+        *(
+            programs / "initdb",
+            "--pgdata",
+            directory / "data",
+            "--username",
+            "postgres",
+        ),
         *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--wal-segsize", "1"),
     ]
     _run(command, directory)

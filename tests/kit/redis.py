@@ -53,7 +53,9 @@ class RedisServer(Server):
         """Return `url` with another port (a proxy's) or scheme."""
         login = ""
         if self.password:
-            login = f"{quote(self.user or '', safe='')}:{quote(self.password, safe='')}@"
+            login = (
+                f"{quote(self.user or '', safe='')}:{quote(self.password, safe='')}@"
+            )
         return f"{scheme}://{login}{self.host}:{port}/0"
 
     @property
@@ -91,7 +93,9 @@ class RedisServer(Server):
             dict(field.partition("=")[::2] for field in line.split(" "))
             for line in text.decode().splitlines()
         )
-        return [row for row in rows if not row["addr"].startswith(str(self.unix_socket))]
+        return [
+            row for row in rows if not row["addr"].startswith(str(self.unix_socket))
+        ]
 
     def _prepare(self) -> None:
         self.data.mkdir()
@@ -117,7 +121,10 @@ class RedisServer(Server):
             options["aclfile"] = acl
         elif self.password:
             options["requirepass"] = self.password
-        return [self.program, *(part for k, v in options.items() for part in (f"--{k}", str(v)))]
+        return [
+            self.program,
+            *(part for k, v in options.items() for part in (f"--{k}", str(v))),
+        ]
 
     def _is_ready(self) -> bool:
         try:

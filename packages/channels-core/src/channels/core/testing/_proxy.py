@@ -126,7 +126,9 @@ class TcpProxy:
         if self._server is None:
             listener = _bind(self.host, self._port)
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(lambda: _Link(self).client, sock=listener)
+            self._server = await loop.create_server(
+                lambda: _Link(self).client, sock=listener
+            )
 
     def stall(self, direction: Direction | None = None) -> None:
         """Let nothing through and keep every connection open, like a cable that was pulled.
@@ -205,7 +207,10 @@ class _Link:
             self.client.reset()  # was accepted just before `TcpProxy.refuse`
             return
         self.proxy._opened(self)
-        self._connecting = asyncio.create_task(self._connect(), name="TcpProxy connects")
+        self._connecting = asyncio.create_task(
+            self._connect(), name="TcpProxy connects"
+        )
+        self._connecting.add_done_callback(self._stop_connecting)
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -213,9 +218,10 @@ class _Link:
             await loop.create_connection(lambda: self.server, *self.proxy._upstream)
         except OSError:
             self.client.reset()
-        finally:
-            self._connecting = None
-            self.ended()
+
+    def _stop_connecting(self, _: asyncio.Task[None]) -> None:
+        self._connecting = None
+        self.ended()
 
     def flush(self) -> None:
         for pipe in self._pipes:
@@ -361,7 +367,11 @@ class _End(asyncio.Protocol):
 
     def set_reading(self, wanted: bool) -> None:
         transport = self._transport
-        if transport is None or transport.is_closing() or wanted == transport.is_reading():
+        if (
+            transport is None
+            or transport.is_closing()
+            or wanted == transport.is_reading()
+        ):
             return
         if wanted:
             transport.resume_reading()
