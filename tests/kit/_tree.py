@@ -10,9 +10,7 @@ PROC = Path("/proc")
 def _parents() -> dict[int, int]:
     """Return the parent of every process."""
     if not (PROC / "self/stat").exists():
-        listing = subprocess.run(
-            ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=True
-        )
+        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=True)
         rows = (line.split() for line in listing.stdout.splitlines())
         return {int(pid): int(parent) for pid, parent in rows}
     parents: dict[int, int] = {}
@@ -37,7 +35,7 @@ def state(pid: int) -> str:
         fields = _stat(pid)
         return fields[0] if fields else ""
     listing = subprocess.run(
-        ["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True
+        ["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     return listing.stdout.strip()[:1]
 

@@ -8,9 +8,7 @@ from inspect import isawaitable
 INTERVAL = 0.003
 
 
-def wait_until(
-    condition: Callable[[], object], what: str, timeout: float = 5.0
-) -> None:
+def wait_until(condition: Callable[[], object], what: str, timeout: float = 5.0) -> None:
     """Block until ``condition()`` is true.
 
     Args:

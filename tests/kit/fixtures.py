@@ -55,9 +55,7 @@ def redis_space(redis_server: RedisServer) -> RedisSpace:
 def make_redis() -> Iterator[Callable[..., RedisServer]]:
     """Give a function that starts a private `RedisServer` with the options it is given."""
     with ExitStack() as stack:
-        yield lambda *args, **options: stack.enter_context(
-            RedisServer(*args, **options)
-        )
+        yield lambda *args, **options: stack.enter_context(RedisServer(*args, **options))
 
 
 @pytest.fixture
@@ -86,9 +84,7 @@ def postgres_space(postgres_server: PostgresServer) -> Iterator[PostgresSpace]:
 def make_postgres() -> Iterator[Callable[..., PostgresServer]]:
     """Give a function that starts a private `PostgresServer` with the options it is given."""
     with ExitStack() as stack:
-        yield lambda *args, **options: stack.enter_context(
-            PostgresServer(*args, **options)
-        )
+        yield lambda *args, **options: stack.enter_context(PostgresServer(*args, **options))
 
 
 @pytest.fixture

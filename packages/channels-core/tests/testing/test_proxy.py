@@ -22,9 +22,7 @@ class Upstream:
         self.writers: list[asyncio.StreamWriter] = []
         self.changed = asyncio.Condition()
 
-    async def serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.append(writer)
         ending: BaseException | None = None
         try:
@@ -85,9 +83,7 @@ async def nothing_arrives(reader: asyncio.StreamReader) -> bool:
         return True
 
 
-async def test_bytes_pass_unchanged_and_are_counted(
-    proxy: TcpProxy, upstream: Upstream
-) -> None:
+async def test_bytes_pass_unchanged_and_are_counted(proxy: TcpProxy, upstream: Upstream) -> None:
     data = bytes(range(256)) * 8000
     async with connect(proxy) as (reader, writer):
         writer.write(data)
@@ -181,9 +177,7 @@ async def test_stall_towards_the_server_holds_requests(
             assert await reader.read() == b""
 
 
-async def test_stall_towards_the_client_holds_replies(
-    proxy: TcpProxy, upstream: Upstream
-) -> None:
+async def test_stall_towards_the_client_holds_replies(proxy: TcpProxy, upstream: Upstream) -> None:
     async with connect(proxy) as (reader, writer):
         proxy.stall("to_client")
         writer.write(b"a")

@@ -126,9 +126,7 @@ class TcpProxy:
         if self._server is None:
             listener = _bind(self.host, self._port)
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(
-                lambda: _Link(self).client, sock=listener
-            )
+            self._server = await loop.create_server(lambda: _Link(self).client, sock=listener)
 
     def stall(self, direction: Direction | None = None) -> None:
         """Let nothing through and keep every connection open, like a cable that was pulled.
@@ -207,9 +205,7 @@ class _Link:
             self.client.reset()  # was accepted just before `TcpProxy.refuse`
             return
         self.proxy._opened(self)
-        self._connecting = asyncio.create_task(
-            self._connect(), name="TcpProxy connects"
-        )
+        self._connecting = asyncio.create_task(self._connect(), name="TcpProxy connects")
         self._connecting.add_done_callback(self._stop_connecting)
 
     async def _connect(self) -> None:
@@ -256,9 +252,7 @@ class _Pipe:
     In the queue ``b""`` stands for the end of the stream and None for a reset.
     """
 
-    def __init__(
-        self, link: _Link, direction: Direction, source: "_End", target: "_End"
-    ) -> None:
+    def __init__(self, link: _Link, direction: Direction, source: "_End", target: "_End") -> None:
         self._link = link
         self._direction: Direction = direction
         self._source = source
@@ -367,11 +361,7 @@ class _End(asyncio.Protocol):
 
     def set_reading(self, wanted: bool) -> None:
         transport = self._transport
-        if (
-            transport is None
-            or transport.is_closing()
-            or wanted == transport.is_reading()
-        ):
+        if transport is None or transport.is_closing() or wanted == transport.is_reading():
             return
         if wanted:
             transport.resume_reading()
