@@ -8,9 +8,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
+from weakref import WeakSet
 
 from kit._home import home
 from kit._ports import Port
@@ -21,6 +23,8 @@ from kit._wait import INTERVAL, wait_until
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 10.0
 
+_servers: "WeakSet[Server]" = WeakSet()
+
 
 def copy_tree(source: Path, target: Path) -> None:
     """Copy a folder with owners and modes."""
@@ -29,6 +33,15 @@ def copy_tree(source: Path, target: Path) -> None:
 
 class ServerFailed(RuntimeError):
     """A private server did not start or did not stop; the message ends with its log."""
+
+
+def _has_ended(pid: int) -> bool:
+    return state(pid) in ("", "Z")
+
+
+def running() -> "list[Server]":
+    """Return the servers that run now."""
+    return sorted((server for server in _servers if server.is_running), key=str)
 
 
 class Server(ABC):
@@ -44,12 +57,14 @@ class Server(ABC):
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self) -> None:
-        self.port = Port.claim()
+        self._port = Port.claim()
+        self.port = self._port.number
         self.directory = home.make_directory(self.kind)
         self.data = self.directory / "data"
         self._log = self.directory / "log"
         self._log_start = 0
         self._saves = 0
+        _servers.add(self)
         self._process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
@@ -122,7 +137,7 @@ class Server(ABC):
             self._signal(signal.SIGKILL, pid)
         self._reap()
         for pid in children:
-            wait_until(lambda pid=pid: state(pid) in ("", "Z"), f"the end of {pid}")
+            wait_until(partial(_has_ended, pid), f"the end of {pid}")
 
     def freeze(self) -> None:
         """Stop all of its processes: connections stay open, nothing answers."""
@@ -165,7 +180,7 @@ class Server(ABC):
     def close(self) -> None:
         """End it and forget its data and its port."""
         self.kill()
-        self.port.release()
+        self._port.release()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def log(self, lines: int = 60) -> str:

@@ -20,7 +20,8 @@ class ClusterNode(RedisServer):
     kind = "redis-node"
 
     def __init__(self, flavour: RedisFlavour | None, *, password: str | None) -> None:
-        self.bus_port = Port.claim()
+        self._bus_port = Port.claim()
+        self.bus_port = self._bus_port.number
         super().__init__(
             flavour,
             persistent=True,
@@ -54,7 +55,7 @@ class ClusterNode(RedisServer):
     def close(self) -> None:
         """End it and forget its data and its ports."""
         super().close()
-        self.bus_port.release()
+        self._bus_port.release()
 
     def _text(self, *words: object) -> str:
         reply = self.command(*words)

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -94,14 +94,9 @@ class PostgresServer(Server):
             cursor = connection.execute(query.encode(), args or None)
             return cursor.fetchall() if cursor.description else []
 
-    @contextmanager
-    def connect(self, database: str = "postgres") -> Iterator["Connection[Any]"]:
+    def connect(self, database: str = "postgres") -> "AbstractContextManager[Connection[Any]]":
         """Open a psycopg connection in autocommit mode as superuser."""
-        import psycopg  # here, so that tests of Redis alone can do without
-
-        url = self.url_for(database)
-        with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
-            yield connection
+        return connect(self.url, database)
 
     def create_database(
         self, name: str, *, encoding: str = "UTF8", template: str = "template0"
@@ -178,6 +173,16 @@ class PostgresServer(Server):
         return unprivileged()
 
 
+@contextmanager
+def connect(url: str, database: str | None = None) -> Iterator["Connection[Any]"]:
+    """Open a psycopg connection in autocommit mode, to another database than the URL's if named."""
+    import psycopg  # here, so that tests of Redis alone can do without
+
+    target = psycopg.conninfo.make_conninfo(url, dbname=database, connect_timeout=5)
+    with psycopg.connect(target, autocommit=True) as connection:
+        yield connection
+
+
 @cache
 def _readable(programs: Path) -> Path:
     """Return the programs' folder, or a copy where the other user cannot reach it."""
@@ -195,7 +200,7 @@ def _template(programs: Path) -> Path:
     """Run ``initdb`` once per version."""
     directory = home.make_directory("initdb")
     hand_over(directory)
-    command = [
+    command: list[str | Path] = [
         *(programs / "initdb", "--pgdata", directory / "data", "--username", "postgres"),
         *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--wal-segsize", "1"),
     ]
