@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 import pytest
+
 from channels.core.testing import TcpProxy
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
