@@ -12,6 +12,7 @@ class SlowBackend(ChannelsBackend):
         self.calls: list[str] = []
         self.failing = False
         self.is_open = False
+        self.closing = asyncio.Event()
 
     async def open(self) -> None:
         await asyncio.sleep(0)
@@ -21,6 +22,7 @@ class SlowBackend(ChannelsBackend):
         self.is_open = True
 
     async def close(self) -> None:
+        self.closing.set()
         for _ in range(3):
             await asyncio.sleep(0)
         self.is_open = False
@@ -45,13 +47,12 @@ async def test_entries_at_once_open_once_and_each_finds_it_open() -> None:
     assert backend.calls == ["open", "close"]
 
 
-async def test_an_entry_during_close_opens_again() -> None:
+async def test_an_entry_during_close_waits_and_opens_again() -> None:
     backend = SlowBackend()
-    async with backend:
-        leaving = asyncio.create_task(use(backend))
-        await asyncio.sleep(0)
-    await asyncio.gather(leaving, use(backend))
-    assert not backend.is_open
+    first = asyncio.create_task(use(backend))
+    await backend.closing.wait()
+    await asyncio.gather(first, use(backend))
+    assert backend.calls == ["open", "close", "open", "close"]
 
 
 async def test_a_failed_open_is_no_entry() -> None:
