@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+
 from channels.core._errors import EncodeError
 from channels.core._event import Event
 
