@@ -125,7 +125,9 @@ def fetch_mermaid(session: nox.Session) -> None:
     work = Path(session.create_tmp())
     try:
         with session.chdir(work):
-            session.run("npm", "pack", "--silent", f"mermaid@{MERMAID}")
+            session.run(
+                "npm", "pack", "--loglevel=error", "--fetch-retries=0", f"mermaid@{MERMAID}"
+            )
         shutil.unpack_archive(work / f"mermaid-{MERMAID}.tgz", work)
     except nox.command.CommandFailed:
         session.warn("mermaid cannot be fetched: the pages will show their diagrams as text")
