@@ -68,7 +68,7 @@ async def heard(backend: FaultyBackend) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    "fault, error, published",
+    ("fault", "error", "published"),
     [
         ("unsent", BackendUnavailable, []),
         ("unconfirmed", PublishUnconfirmed, [b"1", b"2"]),
@@ -159,7 +159,7 @@ async def test_a_cut_ends_a_stalled_subscribe(backend: FaultyBackend) -> None:
     async with listening(backend, "a") as tap:
         with backend.stall("subscribe"):
             joining = asyncio.create_task(tap.subscribe("b"))
-            while backend.calls["subscribe"] < 2:  # noqa: ASYNC110 (nothing tells)
+            while backend.calls["subscribe"] < 2:
                 await asyncio.sleep(0)
             backend.cut()
             with pytest.raises(BackendUnavailable):

@@ -65,7 +65,7 @@ async def test_wait_for_tells_what_was_published_instead() -> None:
 async def test_wait_for_works_from_another_loop() -> None:
     async with RecordingBackend() as backend:
         waiting = asyncio.create_task(asyncio.to_thread(asyncio.run, backend.wait_for("orders")))
-        while not backend._waiting:  # noqa: ASYNC110 (nothing tells)
+        while not backend._waiting:
             await asyncio.sleep(0.001)
         await backend.publish([Message("orders", b"one")])
         assert await waiting == [b"one"]

@@ -25,6 +25,13 @@ pytest.register_assert_rewrite(
 from channels.core.testing._backend import BackendContract  # noqa: E402  (rewritten above)
 from channels.core.testing._faulty import FaultyBackend  # noqa: E402
 from channels.core.testing._history import HistoryContract  # noqa: E402
+from channels.core.testing._proxy import TcpProxy  # noqa: E402
 from channels.core.testing._recording import RecordingBackend  # noqa: E402
 
-__all__ = ("BackendContract", "FaultyBackend", "HistoryContract", "RecordingBackend")
+__all__ = (
+    "BackendContract",
+    "FaultyBackend",
+    "HistoryContract",
+    "RecordingBackend",
+    "TcpProxy",
+)
