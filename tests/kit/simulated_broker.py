@@ -40,6 +40,12 @@ class SimulatedBackend(ChannelsBackend):
         self.swallows = True
         self._listeners: set[SimulatedListener] = set()
 
+    async def open(self) -> None:
+        await self.memory.__aenter__()
+
+    async def close(self) -> None:
+        await self.memory.__aexit__(None, None, None)
+
     async def delay(self) -> None:
         if not self.calm and self.rng.random() < 0.7:
             await asyncio.sleep(self.rng.choice((0, 0, 0.001, 0.01, 0.3)))
