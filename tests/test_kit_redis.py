@@ -1,11 +1,14 @@
 """What only the kit's Redis servers can: TLS, users, memory, replicas, cluster, Sentinel."""
 
+import asyncio
+import ssl
 from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 import redis
 
+from channels.core.testing import TcpProxy
 from kit import (
     Authority,
     RedisCluster,
@@ -152,3 +155,22 @@ def test_sentinels_replace_a_master_that_took_writes_alone(
     assert replica.command("GET", "a") == b"kept"
     private_sentinel.revive_replica()
     assert master.command("GET", "a") == b"kept"
+
+
+async def test_tls_passes_a_proxy(make_redis: Make) -> None:
+    server = make_redis(tls=True)
+    context = ssl.create_default_context(cafile=authority().certificate.file)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    async with TcpProxy(server.host, server.port) as proxy:
+        reader, writer = await asyncio.open_connection(proxy.host, proxy.port, ssl=context)
+        for _ in range(2):
+            writer.write(b"PING\r\n")
+            assert await reader.readline() == b"+PONG\r\n"
+            proxy.stall()
+            writer.write(b"PING\r\n")
+            proxy.resume()
+            assert await reader.readline() == b"+PONG\r\n"
+        proxy.cut()
+        with pytest.raises(ConnectionResetError):
+            await reader.readline()
+        writer.close()
