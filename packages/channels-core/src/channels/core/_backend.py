@@ -10,6 +10,7 @@ comes back within a bound that the backend states.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import NamedTuple, Protocol, Self, get_type_hints
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
+
 from channels.core._errors import (
     BackendException,
     ConfigurationError,
@@ -133,17 +135,19 @@ class ChannelsBackend(ABC):
     """The largest event in bytes. Default 1 MiB."""
 
     _entered = 0
+    _turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     async def open(self) -> None:
         """Get ready on the running loop; called by the first entry."""
 
     async def close(self) -> None:
-        """Release everything; called by the last exit. Bounded, and never raises for a dead broker."""
+        """Release everything, in bounded time, also with a dead broker; called by the last exit."""
 
     async def __aenter__(self) -> Self:
-        if self._entered == 0:
-            await self.open()
-        self._entered += 1
+        async with self._one_at_a_time():
+            if self._entered == 0:
+                await self.open()
+            self._entered += 1
         return self
 
     async def __aexit__(
@@ -152,20 +156,30 @@ class ChannelsBackend(ABC):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._entered -= 1
-        if self._entered == 0:
-            await self.close()
+        async with self._one_at_a_time():
+            self._entered -= 1
+            if self._entered == 0:
+                await self.close()
+
+    def _one_at_a_time(self) -> asyncio.Lock:
+        """Return what keeps a second entry waiting while the first one opens, on this loop."""
+        loop = asyncio.get_running_loop()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = loop, asyncio.Lock()
+        return self._turn[1]
 
     @abstractmethod
     async def publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Publish in order, in as few round trips as can be.
 
         Returns:
-            One outcome per message, in order. ``BackendUnavailable`` there: surely not sent;
+            One outcome per message, in order. ``BackendUnavailable`` there: surely not sent, nor
+            what follows to the same channel, so that sending them again keeps the order;
             ``PublishUnconfirmed``: sent, but the reply was lost.
 
         Raises:
             BackendException: Surely nothing of ``messages`` was sent.
+            NotRunningError: The backend is not entered.
         """
 
     @abstractmethod
@@ -177,9 +191,7 @@ class ChannelsBackend(ABC):
             BackendRefused: On entering: it answered no, and will again.
         """
 
-    async def get_history(
-        self, requests: Sequence[HistoryRequest]
-    ) -> Sequence[History]:
+    async def get_history(self, requests: Sequence[HistoryRequest]) -> Sequence[History]:
         """Read many channels' records in few round trips, where they are written.
 
         Returns:
@@ -210,13 +222,9 @@ class ChannelsBackend(ABC):
                 rest.append((name, value))
                 continue
             try:
-                options[name] = msgspec.convert(
-                    value, hints.get(name, str), strict=False
-                )
+                options[name] = msgspec.convert(value, hints.get(name, str), strict=False)
             except (msgspec.ValidationError, TypeError) as exc:
-                raise ConfigurationError(
-                    f"option {name}={value!r} of {url!r}: {exc}"
-                ) from exc
+                raise ConfigurationError(f"option {name}={value!r} of {url!r}: {exc}") from exc
         return cls._from_url(urlunsplit(parts._replace(query=urlencode(rest))), options)
 
     @classmethod

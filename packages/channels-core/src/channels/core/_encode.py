@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+
 from channels.core._errors import EncodeError
 from channels.core._event import Event
 
@@ -39,7 +40,7 @@ class Encoder:
             if type(data) in self._type_encoders:
                 data = self._convert(data)
             return self._json.encode(data)
-        except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as exc:
+        except Exception as exc:  # whatever somebody's type encoder raises
             raise EncodeError(
                 f"cannot encode {type(data).__name__}: {exc}; "
                 f"publish bytes, str or JSON data, or pass type_encoders"

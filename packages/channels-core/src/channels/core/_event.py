@@ -88,9 +88,7 @@ class Event(bytes):
 
     def __repr__(self) -> str:
         place = "" if self.position is None else f", id={self.id!r}"
-        return (
-            f"{type(self).__name__}({bytes(self)!r}, channel={self.channel!r}{place})"
-        )
+        return f"{type(self).__name__}({bytes(self)!r}, channel={self.channel!r}{place})"
 
     def __reduce__(self) -> tuple[type[Event], tuple[bytes, str, Position | None]]:
         return type(self), (bytes(self), self.channel, self.position)
@@ -119,3 +117,9 @@ def follows(event: Position, position: Position) -> bool:
 def before(position: Position) -> Position:
     """Return the place just before ``position``."""
     return Position(position.epoch, position.offset - 1)
+
+
+def is_newer(event: Event, position: Position) -> bool:
+    """Tell whether ``event`` lies beyond ``position``, or in an epoch that came later."""
+    at = event.position
+    return at is None or at.epoch != position.epoch or at.offset > position.offset
