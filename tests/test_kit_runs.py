@@ -42,7 +42,7 @@ HOLD_SERVERS = """if 1:
 
 
 @pytest.mark.parametrize(
-    "number, condition",
+    ("number", "condition"),
     [(signal.SIGKILL, "running"), (signal.SIGKILL, "frozen"), (signal.SIGINT, "running")],
 )
 def test_a_killed_run_leaves_neither_a_server_nor_a_file(
@@ -64,6 +64,8 @@ def test_a_killed_run_leaves_neither_a_server_nor_a_file(
         os.killpg(process.pid, number)
     wait_until(lambda: {state(pid) for pid in pids} <= {"", "Z"}, "the end of the servers")
     assert not Path(directory).exists()
+    memory = subprocess.run(["ipcs", "-mp"], capture_output=True, text=True, check=True).stdout
+    assert not {line.split()[2] for line in memory.splitlines() if "postgres" in line} & set(words)
 
 
 def test_a_run_that_requires_servers_fails_without(
@@ -93,7 +95,7 @@ def test_a_run_that_requires_servers_fails_without(
 
 
 @pytest.mark.parametrize(
-    "switches, plain, debian",
+    ("switches", "plain", "debian"),
     [
         ({}, "skip", "skip"),
         ({"CHANNELS_REQUIRE_SERVERS": "0"}, "skip", "skip"),

@@ -124,7 +124,7 @@ async def test_cut_while_still_connecting(proxy: TcpProxy) -> None:
     client = socket.create_connection((proxy.host, proxy.port))
     with client:
         client.setblocking(False)
-        while not proxy.accepted:  # noqa: ASYNC110  # to act in the very round of it
+        while not proxy.accepted:  # to act in the very round of it
             await asyncio.sleep(0)
         proxy.cut()
         with pytest.raises(ConnectionResetError):
