@@ -24,6 +24,8 @@ from channels.core._tasks import end
 
 logger = logging.getLogger("channels")
 
+_BUSY = "this subscriber has a consumer already; it takes one at a time"
+
 EndReason = Literal["unsubscribed", "stopped", "backlog full", "failed"]
 Sink = Callable[[Sequence[Event]], bool]
 OnEvent = Callable[[Event], Awaitable[object] | object]
@@ -105,16 +107,23 @@ class Subscriber(Backlog):
         self.unrecovered: frozenset[str] = frozenset()
 
     def configure(
-        self, *, tells_gaps: bool, on_drop: Callable[[Subscriber, Event], None] | None = None
+        self,
+        *,
+        tells_gaps: bool,
+        on_drop: Callable[[Subscriber, Event], None] | None = None,
+        max_backlog_bytes: int | None = None,
     ) -> None:
         """Set what the plugin, not the consumer, decides.
 
         Args:
             tells_gaps: Put a :class:`Gap` into the stream wherever events are missing.
             on_drop: Called with each event that is dropped or evicted; must not raise.
+            max_backlog_bytes: The limit in bytes. Default None: as it was made.
         """
         self._tells_gaps = tells_gaps
         self._on_drop = on_drop
+        if max_backlog_bytes is not None:
+            self._max_bytes = max_backlog_bytes
 
     # -- what it is in ---------------------------------------------------------------------
 
@@ -171,11 +180,27 @@ class Subscriber(Backlog):
         Raises:
             SubscriberStateError: Something else consumes the stream already.
         """
+        positions = self._positions
         while True:
-            while self._head or self._tail or self._front:
-                yield self._take()
-            if not await self._wait():
+            while self._tail or self._head or self._front:
+                if self._front or self._max_bytes is not None or self._room is not None:
+                    yield self._take()
+                    continue
+                # What _take() does in the common case, written out: this runs once per delivery.
+                if not self._head:
+                    self._tail.reverse()
+                    self._head, self._tail = self._tail, self._head
+                event = self._head.pop()
+                if event.position is not None:
+                    positions[event.channel] = event.position
+                yield event
+            waiter = self._next_wait()
+            if waiter is None:
                 return
+            try:
+                await waiter
+            finally:
+                self._waiter = None
 
     async def iter_batches(
         self, max_events: int | None = None
@@ -192,8 +217,13 @@ class Subscriber(Backlog):
             while size := self.qsize:
                 count = size if max_events is None else min(size, max_events)
                 yield [self._take() for _ in range(count)]
-            if not await self._wait():
+            waiter = self._next_wait()
+            if waiter is None:
                 return
+            try:
+                await waiter
+            finally:
+                self._waiter = None
 
     @asynccontextmanager
     async def run_in_background(self, on_event: OnEvent, join: bool = True) -> AsyncIterator[None]:
@@ -478,9 +508,7 @@ class Subscriber(Backlog):
 
     def _check_free(self) -> None:
         if self._worker is not None or self._sink is not None or self._waiter is not None:
-            raise SubscriberStateError(
-                "this subscriber has a consumer already; it takes one at a time"
-            )
+            raise SubscriberStateError(_BUSY)
 
     def _hand(self, events: Sequence[Event]) -> bool:
         assert self._sink is not None
@@ -519,23 +547,17 @@ class Subscriber(Backlog):
         if on_end is not None:
             on_end()
 
-    async def _wait(self) -> bool:
-        """Wait for events; False when none will come."""
+    def _next_wait(self) -> asyncio.Future[None] | None:
+        """Return what to await until there is something to take; None when nothing will come."""
+        if self._waiter is not None or self._sink is not None:
+            raise SubscriberStateError(_BUSY)
+        if (self._end_reason is not None or self._draining) and not self._missing:
+            return None
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
         if self._missing:
             self._mark_missing()
-            return True
-        if self._end_reason is not None or self._draining:
-            return False
-        if self._waiter is not None or self._sink is not None:
-            raise SubscriberStateError(
-                "this subscriber has a consumer already; it takes one at a time"
-            )
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-        return True
+            waiter.set_result(None)
+        return waiter
 
     def _wake(self) -> None:
         waiter = self._waiter
