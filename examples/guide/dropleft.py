@@ -1,0 +1,8 @@
+from channels.core.memory import MemoryChannelsBackend
+from channels.litestar import ChannelsPlugin
+
+channels = ChannelsPlugin(
+    backend=MemoryChannelsBackend(),
+    max_backlog=1000,
+    backlog_strategy="dropleft",
+)
