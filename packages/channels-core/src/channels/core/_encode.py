@@ -20,10 +20,17 @@ class Encoder:
     Args:
         type_encoders: Looked up by the type's method resolution order, for types that
             msgspec does not know.
+        default: Called with what has no entry there, as a framework's own serializer is; raises
+            ``TypeError`` for what it does not know either. Default None: that is an error.
     """
 
-    def __init__(self, type_encoders: TypeEncoders | None = None) -> None:
+    def __init__(
+        self,
+        type_encoders: TypeEncoders | None = None,
+        default: Callable[[Any], Any] | None = None,
+    ) -> None:
         self._type_encoders = dict(type_encoders or {})
+        self._default = default
         self._json = msgspec.json.Encoder(enc_hook=self._convert)
 
     def __call__(self, data: object) -> bytes:
@@ -52,4 +59,6 @@ class Encoder:
                 return encode(value)
         if isinstance(value, Event):
             return bytes(value)
+        if self._default is not None:
+            return self._default(value)
         raise NotImplementedError(f"no encoder for {type(value).__name__}")
