@@ -10,6 +10,7 @@ comes back within a bound that the backend states.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,7 +21,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from channels.core._errors import BackendException, ConfigurationError, HistoryNotSupported
+from channels.core._errors import (
+    BackendException,
+    ConfigurationError,
+    HistoryNotSupported,
+)
 from channels.core._event import Event, Position
 
 DEFAULT_MAX_PAYLOAD = 1024 * 1024
@@ -130,17 +135,19 @@ class ChannelsBackend(ABC):
     """The largest event in bytes. Default 1 MiB."""
 
     _entered = 0
+    _turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     async def open(self) -> None:
         """Get ready on the running loop; called by the first entry."""
 
     async def close(self) -> None:
-        """Release everything; called by the last exit. Bounded, and never raises for a dead broker."""
+        """Release everything, in bounded time, also with a dead broker; called by the last exit."""
 
     async def __aenter__(self) -> Self:
-        if self._entered == 0:
-            await self.open()
-        self._entered += 1
+        async with self._one_at_a_time():
+            if self._entered == 0:
+                await self.open()
+            self._entered += 1
         return self
 
     async def __aexit__(
@@ -149,20 +156,30 @@ class ChannelsBackend(ABC):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._entered -= 1
-        if self._entered == 0:
-            await self.close()
+        async with self._one_at_a_time():
+            self._entered -= 1
+            if self._entered == 0:
+                await self.close()
+
+    def _one_at_a_time(self) -> asyncio.Lock:
+        """Return what keeps a second entry waiting while the first one opens, on this loop."""
+        loop = asyncio.get_running_loop()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = loop, asyncio.Lock()
+        return self._turn[1]
 
     @abstractmethod
     async def publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Publish in order, in as few round trips as can be.
 
         Returns:
-            One outcome per message, in order. ``BackendUnavailable`` there: surely not sent;
+            One outcome per message, in order. ``BackendUnavailable`` there: surely not sent, nor
+            what follows to the same channel, so that sending them again keeps the order;
             ``PublishUnconfirmed``: sent, but the reply was lost.
 
         Raises:
             BackendException: Surely nothing of ``messages`` was sent.
+            NotRunningError: The backend is not entered.
         """
 
     @abstractmethod

@@ -117,3 +117,9 @@ def follows(event: Position, position: Position) -> bool:
 def before(position: Position) -> Position:
     """Return the place just before ``position``."""
     return Position(position.epoch, position.offset - 1)
+
+
+def is_newer(event: Event, position: Position) -> bool:
+    """Tell whether ``event`` lies beyond ``position``, or in an epoch that came later."""
+    at = event.position
+    return at is None or at.epoch != position.epoch or at.offset > position.offset

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from channels.core._backend import ChannelsBackend, HistoryRequest, Message
+from channels.core._backlog import BacklogStrategy, check_backlog
 from channels.core._encode import Encoder, TypeEncoders
 from channels.core._errors import (
     BackendException,
@@ -27,7 +28,7 @@ from channels.core._link import Link, LinkOptions
 from channels.core._lookup import load_backend
 from channels.core._names import check_name, expand
 from channels.core._occasionally import Occasionally
-from channels.core._subscriber import BacklogStrategy, Subscriber, check_backlog
+from channels.core._subscriber import Subscriber
 
 logger = logging.getLogger("channels")
 

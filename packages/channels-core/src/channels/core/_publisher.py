@@ -1,4 +1,4 @@
-"""What is waiting to be sent: the queue of ``publish()``, and the group commit of ``wait_published()``."""
+"""What waits to be sent: the queue of ``publish()``, the group commit of ``wait_published()``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from channels.core._errors import (
     PublishUnconfirmed,
 )
 from channels.core._occasionally import Occasionally
-from channels.core._supervisor import end
+from channels.core._tasks import end
 
 logger = logging.getLogger("channels")
 
