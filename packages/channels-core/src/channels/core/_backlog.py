@@ -125,19 +125,22 @@ class Backlog:
         front, self._front = self._front, None
         evicted = self._pop()
         self._front = front
-        if not isinstance(evicted, Gap):
+        if isinstance(evicted, Gap):
+            gap = evicted
+        else:
             self._drop(evicted)
+            gap = Gap(channel=evicted.channel, dropped=True)
         if self._tells_gaps:
             marked = {event.channel for event in front or () if isinstance(event, Gap)}
-            if evicted.channel not in marked:
-                self._front = [Gap(channel=evicted.channel), *(front or ())]
+            if gap.channel not in marked:
+                self._front = [gap, *(front or ())]
 
     def _drop(self, event: Event) -> None:
         self.dropped += 1
 
     def _mark_missing(self) -> None:
         """Mark, behind what waits, the channels whose events were not taken since."""
-        self._tail += [Gap(channel=channel) for channel in self._missing or ()]
+        self._tail += [Gap(channel=channel, dropped=True) for channel in self._missing or ()]
         self._missing = None
 
 

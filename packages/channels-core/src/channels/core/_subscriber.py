@@ -105,16 +105,23 @@ class Subscriber(Backlog):
         self.unrecovered: frozenset[str] = frozenset()
 
     def configure(
-        self, *, tells_gaps: bool, on_drop: Callable[[Subscriber, Event], None] | None = None
+        self,
+        *,
+        tells_gaps: bool,
+        on_drop: Callable[[Subscriber, Event], None] | None = None,
+        max_backlog_bytes: int | None = None,
     ) -> None:
         """Set what the plugin, not the consumer, decides.
 
         Args:
             tells_gaps: Put a :class:`Gap` into the stream wherever events are missing.
             on_drop: Called with each event that is dropped or evicted; must not raise.
+            max_backlog_bytes: The limit in bytes. Default None: as it was made.
         """
         self._tells_gaps = tells_gaps
         self._on_drop = on_drop
+        if max_backlog_bytes is not None:
+            self._max_bytes = max_backlog_bytes
 
     # -- what it is in ---------------------------------------------------------------------
 
