@@ -1,11 +1,12 @@
 from litestar import Litestar, WebSocket, websocket
+from litestar.di import NamedDependency
 
 from channels.core.memory import MemoryChannelsBackend
 from channels.litestar import ChannelsPlugin
 
 
 @websocket("/ws")
-async def handler(socket: WebSocket, channels: ChannelsPlugin) -> None:
+async def handler(socket: WebSocket, channels: NamedDependency[ChannelsPlugin]) -> None:
     await socket.accept()
 
     async with channels.start_subscription(["some_channel"]) as subscriber:

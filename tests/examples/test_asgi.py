@@ -9,7 +9,7 @@ import pytest
 from channels.core import Event, Gap
 from examples.guide.asgi_lifespan import Message, app, channels, frame
 
-from .conftest import Until
+from .running import until
 
 
 class Connection:
@@ -51,7 +51,7 @@ async def client(last_event_id: str | None = None) -> AsyncIterator[Connection]:
 
 
 @pytest.mark.parametrize("time", ["first", "second"])
-async def test_a_client_gets_what_is_published_and_resumes(time: str, until: Until) -> None:
+async def test_a_client_gets_what_is_published_and_resumes(time: str) -> None:
     async with lifespan():
         async with client() as browser:
             first = (await channels.wait_published("first", "news"))["news"]

@@ -35,7 +35,7 @@ from examples.guide import (
 )
 from tools.packages import ROOT
 
-from .conftest import Background, Until
+from .running import following, until
 
 QUICKSTART = ROOT / "examples" / "guide" / "quickstart.py"
 
@@ -66,9 +66,7 @@ def test_the_quickstart_runs_and_is_what_readme_shows() -> None:
 
 
 @pytest.mark.parametrize("example", [subscribe, start_subscription])
-async def test_a_subscription_ends_with_its_block(
-    example: ModuleType, following: Background
-) -> None:
+async def test_a_subscription_ends_with_its_block(example: ModuleType) -> None:
     async with running("foo", "bar") as channels:
         async with following(example.wait_for_event(channels), channels, "foo", "bar") as task:
             channels.publish(b"first", "bar")
@@ -78,9 +76,7 @@ async def test_a_subscription_ends_with_its_block(
 
 
 @pytest.mark.parametrize("example", [subscribe, start_subscription])
-async def test_a_subscription_ends_with_the_plugin(
-    example: ModuleType, following: Background
-) -> None:
+async def test_a_subscription_ends_with_the_plugin(example: ModuleType) -> None:
     async with (
         running("foo", "bar") as channels,
         following(example.wait_for_event(channels), channels, "foo") as task,
@@ -90,9 +86,7 @@ async def test_a_subscription_ends_with_the_plugin(
 
 
 @pytest.mark.parametrize("example", [unsubscribe, unsubscribe_context])
-async def test_one_of_two_channels_is_left(
-    example: ModuleType, following: Background, until: Until
-) -> None:
+async def test_one_of_two_channels_is_left(example: ModuleType) -> None:
     shown: list[Event] = []
     async with running("foo", "bar") as channels:
         async with following(example.watch(channels, shown.append), channels, "foo", "bar"):
@@ -107,7 +101,7 @@ async def test_one_of_two_channels_is_left(
     assert sorted(shown) == [b"1", b"1", b"2", b"the end of foo"]
 
 
-async def test_a_live_subscriber_joins_another_channel(following: Background, until: Until) -> None:
+async def test_a_live_subscriber_joins_another_channel() -> None:
     shown: list[Event] = []
     async with running("invitations", "party") as channels:
         example = join_another.follow_invitations(channels, shown.append)
@@ -124,7 +118,7 @@ async def test_a_live_subscriber_joins_another_channel(following: Background, un
     ]
 
 
-async def test_history_comes_before_what_is_live(following: Background, until: Until) -> None:
+async def test_history_comes_before_what_is_live() -> None:
     shown: list[Event] = []
     async with running("news", history=20) as channels:
         for number in range(15):
@@ -136,7 +130,7 @@ async def test_history_comes_before_what_is_live(following: Background, until: U
     assert [event.decode() for event in shown] == [*map(str, range(5, 15)), "live"]
 
 
-async def test_a_reader_goes_on_where_it_stopped(following: Background, until: Until) -> None:
+async def test_a_reader_goes_on_where_it_stopped() -> None:
     shown: list[str] = []
     async with running("news", history=10) as channels:
         reader = resume.Reader(channels, shown.append)
@@ -155,7 +149,7 @@ async def test_a_reader_goes_on_where_it_stopped(following: Background, until: U
     assert shown[4:] == ["(some news are no longer kept)", *map(str, range(9, 20))]
 
 
-async def test_what_was_dropped_is_marked(following: Background, until: Until) -> None:
+async def test_what_was_dropped_is_marked() -> None:
     shown: list[str] = []
     async with (
         running("news", max_backlog=2) as channels,
@@ -167,7 +161,7 @@ async def test_what_was_dropped_is_marked(following: Background, until: Until) -
     assert shown == ["0", "1", "(news are missing here)"]
 
 
-async def test_a_slow_insert_gets_longer_batches(following: Background, until: Until) -> None:
+async def test_a_slow_insert_gets_longer_batches() -> None:
     stored: list[list[Event]] = []
     stalled = asyncio.Event()
 
@@ -188,9 +182,7 @@ async def test_a_slow_insert_gets_longer_batches(following: Background, until: U
     assert [len(events) for events in stored] == [1, 500, 200]
 
 
-async def test_a_sink_waits_for_a_reader_that_does_not_read(
-    following: Background, until: Until
-) -> None:
+async def test_a_sink_waits_for_a_reader_that_does_not_read() -> None:
     accepted: asyncio.Future[asyncio.StreamReader] = asyncio.get_running_loop().create_future()
     done = asyncio.Event()
 
@@ -236,7 +228,7 @@ async def test_a_type_of_ones_own_is_encoded() -> None:
             break
 
 
-async def test_drops_are_counted(until: Until) -> None:
+async def test_drops_are_counted() -> None:
     on_drop.dropped.clear()
     async with on_drop.channels as channels, channels.start_subscription("news") as subscriber:
         for number in range(1003):
