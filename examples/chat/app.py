@@ -7,11 +7,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 from litestar import Litestar, WebSocket, websocket
-from litestar.datastructures import State
+from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import NamedDependency
 from litestar.exceptions import WebSocketDisconnect
 from litestar.params import FromPath
 from litestar.static_files import create_static_files_router
+from litestar.types import Message, Scope
 
 from channels.core import ChannelsException
 from channels.litestar import ChannelsPlugin
@@ -42,12 +43,16 @@ def create_app(backend: str = "memory://?history=1000") -> Litestar:
         async with app.state.presence.running():
             yield
 
+    async def add_headers(message: Message, scope: Scope) -> None:
+        if message["type"] == "http.response.start":
+            MutableScopeHeaders.from_message(message).update(HEADERS)
+
     page = create_static_files_router("/", [STATIC], html_mode=True)
     return Litestar(
         [converse, page],
         plugins=[channels],
         lifespan=[with_presence],
-        response_headers=HEADERS,
+        before_send=[add_headers],
         openapi_config=None,
     )
 

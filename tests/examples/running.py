@@ -56,7 +56,7 @@ class Site:
 
     def connect(self, path: str, **options: Any) -> connect:
         """Open a WebSocket, as an asynchronous context manager."""
-        return connect(f"ws://{self.netloc}{path}", proxy=None, **options)
+        return connect(f"ws://{self.netloc}{path}", proxy=None, max_queue=None, **options)
 
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request."""
