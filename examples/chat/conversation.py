@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 import msgspec
 from litestar import WebSocket
@@ -42,7 +42,7 @@ BACKLOG_FULL = 4008
 GOING_AWAY = 1001
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(FromBrowser).decode
+_decode: Callable[[str], FromBrowser] = msgspec.json.Decoder(FromBrowser).decode
 
 
 def flood_channel(room: str) -> str:
@@ -146,7 +146,7 @@ class Conversation:
         """Send the events; a slow client takes its time for each."""
         async for event in self.subscriber.iter_events():
             if isinstance(event, Gap):
-                await self.send(Missing(event.channel))
+                await self.send(Missing(event.channel, event.dropped))
                 continue
             await self.send(Delivery(event.channel, event.id, msgspec.Raw(event)))
             self.handed += 1

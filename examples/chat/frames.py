@@ -92,6 +92,8 @@ class Missing(msgspec.Struct, tag="missing"):
     """At this place of the stream events of a channel are missing."""
 
     channel: str
+    dropped: bool
+    """Whether this client was too slow for them."""
 
 
 class People(msgspec.Struct, tag="people"):

@@ -4,7 +4,6 @@ from types import ModuleType
 
 import pytest
 from litestar import Litestar
-from websockets.exceptions import ConnectionClosed
 
 from channels.core import ChannelsException
 from examples.guide import (

@@ -54,9 +54,9 @@ function enter() {
     hasJoined = true;
   });
   on("event", ({ data }) => (data.type === "said" ? log.said(data) : log.drop(data)));
-  on("missing", ({ channel }) => {
-    if (channel === room) log.note("messages are missing here", "bad");
-    else log.dropsAreMissing();
+  on("missing", ({ channel, dropped }) => {
+    if (channel !== room) log.dropsAreMissing();
+    else log.note(dropped ? "messages were dropped here" : "messages are missing here", "bad");
   });
   on("people", showPeople);
   on("backlog", (backlog) => bench.show(backlog));
