@@ -4,6 +4,7 @@ from types import ModuleType
 
 import pytest
 from litestar import Litestar
+from websockets.exceptions import ConnectionClosed
 
 from channels.core import ChannelsException
 from examples.guide import (
@@ -70,6 +71,10 @@ async def test_the_stream_is_sent_to_the_client() -> None:
         for number in range(3):
             site.channels.publish(str(number), "some_channel")
         assert [await socket.recv() for _ in range(3)] == ["0", "1", "2"]
+        # The loop would not notice that the client leaves; it ends with the plugin.
+        await site.channels.stop()
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
 
 
 async def test_a_client_receives_in_the_background_while_it_sends() -> None:
