@@ -123,9 +123,10 @@ def fetch_mermaid(session: nox.Session) -> None:
     if script.exists():
         return
     work = Path(session.create_tmp())
+    patience = ("--fetch-retries=0", "--fetch-timeout=60000")
     try:
         with session.chdir(work):
-            session.run("npm", "pack", "--silent", f"mermaid@{MERMAID}")
+            session.run("npm", "pack", "--loglevel=error", *patience, f"mermaid@{MERMAID}")
         shutil.unpack_archive(work / f"mermaid-{MERMAID}.tgz", work)
     except nox.command.CommandFailed:
         session.warn("mermaid cannot be fetched: the pages will show their diagrams as text")

@@ -1,6 +1,8 @@
 """What every private server promises, shown by Redis and PostgreSQL."""
 
 import asyncio
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -61,6 +63,16 @@ def store(request: pytest.FixtureRequest) -> Store:
 def kind(request: pytest.FixtureRequest) -> Callable[[], Server]:
     kind: Callable[[], Server] = request.param
     return kind
+
+
+def shared_memory(data: Path) -> str:
+    """Return the id of the shared memory of the PostgreSQL that runs on ``data``."""
+    return (data / "postmaster.pid").read_text().splitlines()[6].split()[1]
+
+
+def all_shared_memory() -> list[str]:
+    listing = subprocess.run(["ipcs", "-m"], capture_output=True, text=True, check=True).stdout
+    return [line.split()[1] for line in listing.splitlines() if line.startswith("0x")]
 
 
 def test_a_killed_server_is_gone_and_comes_back_with_its_data(store: Store) -> None:
@@ -144,17 +156,17 @@ def test_a_server_may_be_started_by_a_thread_that_ends(kind: Callable[[], Server
 
 async def test_a_server_can_be_started_beside_the_loop(kind: Callable[[], Server]) -> None:
     with closing(kind()) as server:
-        ticks = 0
+        rounds = 0
 
-        async def tick() -> None:
-            nonlocal ticks
-            while not server.is_running:
-                ticks += 1
-                await asyncio.sleep(0)
+        def has_started() -> bool:
+            nonlocal rounds
+            rounds += 1
+            return starting.done()
 
-        await asyncio.gather(asyncio.to_thread(server.start), tick())
-        await eventually(lambda: server.is_running, "the server")
-        assert ticks > 1
+        starting = asyncio.create_task(asyncio.to_thread(server.start))
+        await eventually(has_started, "the server", 20)
+        await starting
+        assert rounds > 1
 
 
 def test_a_failed_start_shows_the_log(kind: Callable[[], Server]) -> None:
@@ -176,13 +188,15 @@ def test_a_closed_server_leaves_nothing(kind: Callable[[], Server]) -> None:
     assert not directory.exists()
 
 
-def test_a_killed_postgres_leaves_no_shared_memory() -> None:
+@pytest.mark.parametrize("then", ["close", "wipe"])
+def test_a_killed_postgres_leaves_no_shared_memory(then: str) -> None:
     with closing(PostgresServer()) as server:
         server.start()
-        segment = (server.data / "postmaster.pid").read_text().splitlines()[6].split()[1]
+        segment = shared_memory(server.data)
+        assert segment in all_shared_memory()
         server.kill()
-    listing = subprocess.run(["ipcs", "-m"], capture_output=True, text=True, check=True).stdout
-    assert segment not in [line.split()[1] for line in listing.splitlines() if line[:2] == "0x"]
+        getattr(server, then)()
+        assert segment not in all_shared_memory()
 
 
 def test_misuse_is_refused(private_redis: RedisServer) -> None:
@@ -202,7 +216,10 @@ def test_a_port_is_claimed_once_and_lies_below_the_ephemeral_range() -> None:
         numbers = {port.number for port in ports}
         assert len(numbers) == 50
         assert all(15000 <= number <= 25000 for number in numbers)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other, pytest.raises(OSError):
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+            pytest.raises(OSError, match="in use"),
+        ):
             other.bind(("127.0.0.1", ports[0].number))
     finally:
         for port in ports:
@@ -247,19 +264,28 @@ def test_every_version_of_postgres(
     assert number == version
 
 
-@pytest.mark.parametrize(("flavour", "name"), [("redis", "redis"), ("valkey", "valkey")])
-def test_every_flavour_of_redis(
-    flavour: str, name: str, make_redis: Callable[..., RedisServer]
-) -> None:
-    assert make_redis(flavour).info().get("server_name", "redis") == name
+@pytest.mark.parametrize("flavour", ["redis", "valkey"])
+def test_every_flavour_of_redis(flavour: str, make_redis: Callable[..., RedisServer]) -> None:
+    assert make_redis(flavour).info().get("server_name", "redis") == flavour
 
 
-def test_the_backends_of_a_killed_postmaster_do_not_hinder_a_start(
+def test_a_start_waits_for_the_last_backends_of_a_killed_postmaster(
     private_postgres: PostgresServer,
 ) -> None:
     with psycopg.connect(private_postgres.url) as connection:
+        children = descendants(private_postgres.pid)
+        private_postgres.freeze()
         private_postgres.kill_postmaster()
-        private_postgres.start()
+        starting = threading.Thread(target=private_postgres.start)
+        starting.start()
+        try:
+            wait_until(lambda: "is still in use" in private_postgres.log(), "a failing start", 20)
+            assert starting.is_alive()
+        finally:
+            for pid in children:
+                os.kill(pid, signal.SIGCONT)
+            starting.join()
+        assert private_postgres.execute("SELECT 1") == [(1,)]
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
 

@@ -36,10 +36,10 @@ from channels.core.memory import MemoryChannelsBackend
 
 __all__ = (
     "BEGINNING",
-    "BacklogStrategy",
     "BackendException",
     "BackendRefused",
     "BackendUnavailable",
+    "BacklogStrategy",
     "ChannelsBackend",
     "ChannelsException",
     "ChannelsPlugin",

@@ -47,7 +47,7 @@ class Encoder:
             if type(data) in self._type_encoders:
                 data = self._convert(data)
             return self._json.encode(data)
-        except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as exc:
+        except Exception as exc:  # whatever somebody's type encoder raises
             raise EncodeError(
                 f"cannot encode {type(data).__name__}: {exc}; "
                 f"publish bytes, str or JSON data, or pass type_encoders"

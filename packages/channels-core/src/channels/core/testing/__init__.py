@@ -28,4 +28,10 @@ from channels.core.testing._history import HistoryContract  # noqa: E402
 from channels.core.testing._proxy import TcpProxy  # noqa: E402
 from channels.core.testing._recording import RecordingBackend  # noqa: E402
 
-__all__ = ("BackendContract", "FaultyBackend", "HistoryContract", "RecordingBackend", "TcpProxy")
+__all__ = (
+    "BackendContract",
+    "FaultyBackend",
+    "HistoryContract",
+    "RecordingBackend",
+    "TcpProxy",
+)
