@@ -94,6 +94,10 @@ async def narrow():
         yield
         waiting.cancel()
 
+def test_server_of_its_own():
+    with RedisServer():
+        pass
+
 def test_late_wide_fixture(request):
     request.getfixturevalue("wide")
 
@@ -112,10 +116,6 @@ def test_thread_about_to_end():
 
 def test_servers(private_redis, redis_server):
     private_redis.kill()
-
-def test_server_of_its_own():
-    with RedisServer():
-        pass
 
 def test_sync():
     pass
