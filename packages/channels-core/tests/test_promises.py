@@ -251,6 +251,7 @@ async def test_a_subscription_waits_for_the_broker_then_leaves_nothing_behind() 
             with pytest.raises(BackendUnavailable, match=r"0\.1 s"):
                 await plugin.subscribe(["a", "b"])
             assert plugin.subscriber_count("a") == plugin.subscriber_count("b") == 0
+        await plugin.connected()
         subscriber = await plugin.subscribe("a")
         await plugin.wait_published("x", "a")
         await eventually(lambda: subscriber.qsize == 1, "the event")

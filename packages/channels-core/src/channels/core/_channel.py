@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from channels.core._event import BEGINNING, Event, Gap, Position, follows, is_newer
-from channels.core._fanout import CHUNK, FanOut, Snapshot, Target
+from channels.core._fanout import FanOut, Snapshot, Target
 from channels.core._subscriber import Subscriber
 
 MAX_HELD = 10_000
@@ -244,7 +244,7 @@ class Channel:
         """Give ``events``, over which the position has advanced, to gates and members.
 
         Returns:
-            What is still to be run, where the members are too many for one go.
+            What is still to be finished, where the members are too many for one go.
         """
         levelled = self._show_gates(events) if self.joining else ()
         snapshot = self._snapshot
@@ -253,11 +253,10 @@ class Channel:
         fan_out = FanOut(self.name, events, snapshot, before)
         for subscriber in levelled:
             self.admit(subscriber)
-        if len(snapshot.targets) > CHUNK:
-            self.fan_out = fan_out
-            return fan_out
-        fan_out.run()
-        return None
+        self.fan_out = fan_out
+        if fan_out.run():
+            self.fan_out = None
+        return self.fan_out
 
     def _show_gates(self, events: Sequence[Event]) -> list[Subscriber]:
         """Give joining subscribers their part; return whom these events have levelled."""

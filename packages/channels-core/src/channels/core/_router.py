@@ -176,7 +176,7 @@ class Router:
         """Deliver what a busy channel holds, until nothing is held or a hole must be mended."""
         while True:
             if channel.fan_out is not None:
-                await channel.fan_out.run_in_chunks()
+                await channel.fan_out.finish()
                 channel.fan_out = None
             if channel.stale:
                 self._repair(channel)

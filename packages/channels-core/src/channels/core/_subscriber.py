@@ -20,9 +20,12 @@ from typing import Literal, Protocol
 from channels.core._backlog import Backlog, BacklogStrategy
 from channels.core._errors import SubscriberStateError
 from channels.core._event import Event, Gap, Position, before
+from channels.core._parking import Parking
 from channels.core._tasks import end
 
 logger = logging.getLogger("channels")
+
+_BUSY = "this subscriber has a consumer already; it takes one at a time"
 
 EndReason = Literal["unsubscribed", "stopped", "backlog full", "failed"]
 Sink = Callable[[Sequence[Event]], bool]
@@ -72,11 +75,11 @@ class Subscriber(Backlog):
         "_end_reason",
         "_on_drop",
         "_on_end",
+        "_parking",
         "_places",
         "_positions",
         "_room",
         "_sink",
-        "_waiter",
         "_worker",
         "recovered",
         "unrecovered",
@@ -90,7 +93,7 @@ class Subscriber(Backlog):
         max_backlog_bytes: int | None = None,
     ) -> None:
         super().__init__(max_backlog, backlog_strategy, max_backlog_bytes)
-        self._waiter: asyncio.Future[None] | None = None
+        self._parking: Parking | None = None
         self._room: asyncio.Event | None = None
         self._worker: asyncio.Task[None] | None = None
         self._draining = False
@@ -178,11 +181,30 @@ class Subscriber(Backlog):
         Raises:
             SubscriberStateError: Something else consumes the stream already.
         """
+        positions = self._positions
         while True:
-            while self._head or self._tail or self._front:
-                yield self._take()
-            if not await self._wait():
+            while self._tail or self._head or self._front:
+                if self._front or self._max_bytes is not None or self._room is not None:
+                    yield self._take()
+                    continue
+                # What _take() does in the common case, written out: this runs once per delivery.
+                if self._head:
+                    event = self._head.pop()
+                elif len(self._tail) == 1:
+                    event = self._tail.pop()
+                else:
+                    self._tail.reverse()
+                    self._head, self._tail = self._tail, self._head
+                    event = self._head.pop()
+                if event.position is not None:
+                    positions[event.channel] = event.position
+                yield event
+            if self._missing:
+                self._mark_missing()
+            elif self._end_reason is not None or self._draining:
                 return
+            else:
+                await self._park()
 
     async def iter_batches(
         self, max_events: int | None = None
@@ -199,8 +221,12 @@ class Subscriber(Backlog):
             while size := self.qsize:
                 count = size if max_events is None else min(size, max_events)
                 yield [self._take() for _ in range(count)]
-            if not await self._wait():
+            if self._missing:
+                self._mark_missing()
+            elif self._end_reason is not None or self._draining:
                 return
+            else:
+                await self._park()
 
     @asynccontextmanager
     async def run_in_background(self, on_event: OnEvent, join: bool = True) -> AsyncIterator[None]:
@@ -433,8 +459,8 @@ class Subscriber(Backlog):
             return False
         if self._max_backlog is None and self._max_bytes is None:
             self._tail += events
-            if self._waiter is not None:
-                self._wake()
+            if self._parking is not None:
+                self._parking.wake()
         else:
             for event in events:
                 self._enqueue(event)
@@ -484,10 +510,8 @@ class Subscriber(Backlog):
             self._room.set()
 
     def _check_free(self) -> None:
-        if self._worker is not None or self._sink is not None or self._waiter is not None:
-            raise SubscriberStateError(
-                "this subscriber has a consumer already; it takes one at a time"
-            )
+        if self._worker is not None or self._sink is not None or self._is_parked():
+            raise SubscriberStateError(_BUSY)
 
     def _hand(self, events: Sequence[Event]) -> bool:
         assert self._sink is not None
@@ -526,25 +550,17 @@ class Subscriber(Backlog):
         if on_end is not None:
             on_end()
 
-    async def _wait(self) -> bool:
-        """Wait for events; False when none will come."""
-        if self._missing:
-            self._mark_missing()
-            return True
-        if self._end_reason is not None or self._draining:
-            return False
-        if self._waiter is not None or self._sink is not None:
-            raise SubscriberStateError(
-                "this subscriber has a consumer already; it takes one at a time"
-            )
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-        return True
+    def _park(self) -> Parking:
+        """Return what to await until there is something to take."""
+        if self._is_parked() or self._sink is not None:
+            raise SubscriberStateError(_BUSY)
+        if self._parking is None:
+            self._parking = Parking()
+        return self._parking
+
+    def _is_parked(self) -> bool:
+        return self._parking is not None and self._parking.is_taken
 
     def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self._parking is not None:
+            self._parking.wake()

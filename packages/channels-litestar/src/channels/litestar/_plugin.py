@@ -111,7 +111,8 @@ class ChannelsPlugin(core.ChannelsPlugin, InitPlugin):
         """Register the dependency and the lifespan; Litestar calls it."""
         app_config.dependencies[self._dependency_key] = Provide(self._provide, sync_to_thread=False)
         app_config.signature_namespace["ChannelsPlugin"] = NamedDependency[ChannelsPlugin]
-        app_config.lifespan.append(self._run_with)
+        # The application's own lifespan may use the plugin: it is entered later and left earlier.
+        app_config.lifespan.insert(0, self._run_with)
         return app_config
 
     def _provide(self) -> ChannelsPlugin:
