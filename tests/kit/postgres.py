@@ -1,0 +1,235 @@
+"""A private PostgreSQL."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg import sql
+
+from kit._binaries import PostgresVersion, postgres_programs
+from kit._home import home
+from kit._server import START_TIMEOUT, Server
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "dynamic_shared_memory_type": "mmap",  # in the data directory: kill -9 leaves none behind
+    "shared_buffers": "16MB",
+    "fsync": "off",  # what is written survives kill -9 without it
+    "full_page_writes": "off",
+    "max_prepared_transactions": "20",
+    "log_line_prefix": "%m [%p] ",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+# The superuser comes in without a password; everybody else needs his, so that a wrong one fails.
+ACCESS = """\
+host all postgres 127.0.0.1/32 trust
+host all all 127.0.0.1/32 scram-sha-256
+"""
+
+
+class PostgresServer(Server):
+    """A PostgreSQL alone; its superuser is ``postgres``, without a password.
+
+    Args:
+        version: 15 (Debian), 16 or 18 (wheel), or None, whichever there is.
+        settings: Server settings, as ``{"max_connections": 20}``.
+    """
+
+    kind: ClassVar[str] = "postgres"
+    stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # fast: waits for nobody
+
+    def __init__(
+        self, version: PostgresVersion | None = None, *, settings: dict[str, object] | None = None
+    ) -> None:
+        self._programs = _readable(postgres_programs(version))
+        super().__init__()
+        self._settings: dict[str, object] = {**SETTINGS, **(settings or {}), "port": self.port}
+        _own(self.directory)
+
+    @property
+    def url(self) -> str:
+        """The maintenance database ``postgres``, as superuser."""
+        return self.url_for()
+
+    def url_for(
+        self,
+        database: str = "postgres",
+        *,
+        user: str = "postgres",
+        password: str | None = None,
+        port: int | None = None,
+        scheme: str = "postgresql",
+    ) -> str:
+        """Return a URL for a database, a user, another port (a proxy's) or scheme."""
+        login = f"{user}:{password}" if password else user
+        return f"{scheme}://{login}@{self.host}:{port or self.port}/{database}"
+
+    def execute(self, query: str, *args: object, database: str = "postgres") -> list[Any]:
+        """Run SQL as superuser on a connection of its own, each statement for itself.
+
+        Args:
+            query: Statements; with ``args`` one statement with ``%s``.
+            args: Its parameters.
+            database: Where.
+
+        Returns:
+            The rows, if there are any.
+        """
+        with self.connect(database) as connection:
+            cursor = connection.execute(query.encode(), args or None)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def connect(self, database: str = "postgres") -> Iterator[psycopg.Connection[Any]]:
+        """Open a psycopg connection in autocommit mode as superuser."""
+        with psycopg.connect(self.url_for(database), autocommit=True, connect_timeout=5) as c:
+            yield c
+
+    def create_database(
+        self, name: str, *, encoding: str = "UTF8", template: str = "template0"
+    ) -> str:
+        """Create a database and return its URL."""
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" ENCODING {encoding}')
+        return self.url_for(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database with all its connections."""
+        self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def create_role(self, name: str, password: str = "secret") -> None:
+        """Create a role that may log in and nothing else; see ``url_for(user=, password=)``."""
+        query = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+        with self.connect() as connection:
+            connection.execute(query.format(sql.Identifier(name), sql.Literal(password)))
+
+    def terminate_backends(self, where: str = "true", *args: object) -> int:
+        """End the client connections that match and return how many.
+
+        Args:
+            where: A condition over ``pg_stat_activity``, as ``query LIKE 'LISTEN%%'``.
+            args: Its parameters.
+        """
+        rows = self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            f" WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND ({where})",
+            *args,
+        )
+        return len(rows)
+
+    def stop_immediately(self) -> None:
+        """Stop like ``pg_ctl -m immediate``: clients are cut off, the next start recovers."""
+        if self._process is None:
+            return
+        self.thaw()
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(START_TIMEOUT)
+        self._reap()
+
+    def kill_postmaster(self) -> None:
+        """Kill the postmaster alone; its children notice and end, each in its own time."""
+        self._signal(signal.SIGKILL, self.pid)
+        self._reap()
+
+    def close(self) -> None:
+        """End it and forget its data and its port."""
+        if self.is_running:
+            self.stop_immediately()  # unlike a kill it removes its shared memory
+        super().close()
+
+    def _prepare(self) -> None:
+        copy_data(_template(self._programs), self.data)
+
+    def _command(self) -> Sequence[str | Path]:
+        settings = (part for k, v in self._settings.items() for part in ("-c", f"{k}={v}"))
+        return [self._programs / "postgres", "-D", self.data, *settings]
+
+    def _is_ready(self) -> bool:
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
+
+    def _may_start_again(self) -> bool:
+        return "is still in use" in self.log()  # by the last children of a killed postmaster
+
+    def _credentials(self) -> dict[str, object]:
+        return _credentials()
+
+
+def copy_data(source: Path, target: Path) -> None:
+    """Copy the data directory of a server that is not running."""
+    subprocess.run(["cp", "-a", source, target], check=True)
+
+
+@cache
+def _user() -> pwd.struct_passwd | None:
+    """Return whom PostgreSQL runs as where it would refuse us, root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise LookupError("root cannot run PostgreSQL, and there is no user postgres or nobody")
+
+
+def _credentials() -> dict[str, object]:
+    user = _user()
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+
+
+def _own(path: Path) -> None:
+    if user := _user():
+        os.chown(path, user.pw_uid, user.pw_gid)
+
+
+@cache
+def _readable(programs: Path) -> Path:
+    """Return the programs' folder, or a copy where the other user cannot reach it."""
+    try:
+        _run([programs / "postgres", "--version"], Path("/"))
+    except OSError:
+        copy = home.make_directory("postgres-programs")
+        shutil.copytree(programs.parent, copy / "install", symlinks=True)
+        return copy / "install" / programs.name
+    return programs
+
+
+@cache
+def _template(programs: Path) -> Path:
+    """Run ``initdb`` once per version."""
+    directory = home.make_directory("initdb")
+    _own(directory)
+    command = [
+        *(programs / "initdb", "--pgdata", directory / "data", "--username", "postgres"),
+        *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--wal-segsize", "1"),
+    ]
+    _run(command, directory)
+    (directory / "data/pg_hba.conf").write_text(ACCESS)
+    return directory / "data"
+
+
+def _run(command: Sequence[str | Path], directory: Path) -> None:
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        env={"PATH": os.defpath, "LC_ALL": "C"},
+        check=False,
+        **_credentials(),
+    )
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed:\n{done.stdout}\n{done.stderr}")
