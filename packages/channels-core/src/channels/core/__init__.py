@@ -29,18 +29,23 @@ from channels.core._errors import (
 )
 from channels.core._event import BEGINNING, Event, Gap, Position
 from channels.core._lookup import available_backends, load_backend
+from channels.core._plugin import ChannelsPlugin
+from channels.core._subscriber import BacklogStrategy, EndReason, Sink, Subscriber
 from channels.core.memory import MemoryChannelsBackend
 
 __all__ = (
     "BEGINNING",
+    "BacklogStrategy",
     "BackendException",
     "BackendRefused",
     "BackendUnavailable",
     "ChannelsBackend",
     "ChannelsException",
+    "ChannelsPlugin",
     "ConfigurationError",
     "EncodeError",
     "Encoder",
+    "EndReason",
     "Event",
     "Gap",
     "History",
@@ -58,6 +63,8 @@ __all__ = (
     "Position",
     "PublishQueueFull",
     "PublishUnconfirmed",
+    "Sink",
+    "Subscriber",
     "SubscriberStateError",
     "UnknownChannelError",
     "available_backends",

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import ClassVar, NamedTuple, Protocol, Self, get_type_hints
+from typing import NamedTuple, Protocol, Self, get_type_hints
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
@@ -123,7 +123,7 @@ class ChannelsBackend(ABC):
     name that the plugin lets through (UTF-8, up to 200 bytes).
     """
 
-    keeps_history: ClassVar[bool] | bool = False
+    keeps_history: bool = False
     """Whether events have positions and :meth:`get_history` works."""
 
     max_payload: int = DEFAULT_MAX_PAYLOAD

@@ -58,7 +58,9 @@ class Event(bytes):
     channel: str
     position: Position | None
 
-    def __new__(cls, data: bytes = b"", channel: str = "", position: Position | None = None) -> Self:
+    def __new__(
+        cls, data: bytes = b"", channel: str = "", position: Position | None = None
+    ) -> Self:
         event = bytes.__new__(cls, data)
         event.channel = channel
         event.position = position

@@ -30,7 +30,9 @@ def check_name(name: object) -> str:
     except UnicodeEncodeError:
         raise InvalidChannelNameError(name, "is not valid Unicode") from None
     if size > MAX_NAME_BYTES:
-        raise InvalidChannelNameError(name, f"has {size} bytes; at most {MAX_NAME_BYTES} are allowed")
+        raise InvalidChannelNameError(
+            name, f"has {size} bytes; at most {MAX_NAME_BYTES} are allowed"
+        )
     return name
 
 

@@ -1,0 +1,2 @@
+import "./mermaid.min.js";
+export default globalThis.mermaid;

@@ -1,0 +1,280 @@
+"""One channel of this process: how far it has come, and who gets what comes next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from channels.core._event import BEGINNING, Event, Gap, Position, follows
+from channels.core._fanout import CHUNK, FanOut, Snapshot, Target
+from channels.core._subscriber import Subscriber
+
+MAX_HELD = 10_000
+"""Events held per channel, and per joining subscriber, before they are read again instead."""
+
+
+class Join(Protocol):
+    """A subscribe() that waits for the broker to confirm its channels."""
+
+    def reads(self, channel: str) -> bool:
+        """Tell whether it goes on to read the channel's history."""
+        ...
+
+    def confirm(self, channel: str) -> None: ...
+
+    def fail(self, error: Exception) -> None: ...
+
+
+class Gate:
+    """Holds what a channel delivers while a subscriber's history is being read.
+
+    Attributes:
+        epoch: The channel's epoch when the gate opened; an event of it can only be older than
+            a history of another epoch.
+        level: Once the history was handed over: its top, which the channel has yet to reach.
+    """
+
+    __slots__ = ("epoch", "held", "level", "max_held", "overflowed")
+
+    def __init__(self, position: Position | None, max_held: int = MAX_HELD) -> None:
+        self.epoch = None if position is None else position.epoch
+        self.held: list[Event] = []
+        self.max_held = max_held
+        self.overflowed = False
+        self.level: Position | None = None
+
+    def see(self, events: Sequence[Event]) -> None:
+        self.held += events
+        if len(self.held) > self.max_held:
+            self.held.clear()
+            self.overflowed = True
+
+    def reopen(self) -> bool:
+        """Tell whether it overflowed, so that history must be read again; begin anew."""
+        overflowed, self.overflowed = self.overflowed, False
+        return overflowed
+
+    def is_ahead(self, top: Position, channel: Position | None) -> bool:
+        """Tell whether a history read until ``top`` is ahead of what the channel delivered."""
+        if channel is None or channel == BEGINNING:
+            return top != BEGINNING
+        if top.epoch == channel.epoch:
+            return top.offset > channel.offset
+        return channel.epoch == self.epoch
+
+    def beyond(self, events: Sequence[Event], top: Position | None) -> list[Event]:
+        """Return those of ``events`` that are newer than ``top``, and the gaps before them."""
+        newer: list[Event] = []
+        for event in events:
+            if event.position is None or top is None or top == BEGINNING:
+                newer.append(event)
+            elif event.position.epoch == top.epoch:
+                if event.position.offset > top.offset:
+                    newer.append(event)
+                else:
+                    newer.clear()
+            elif event.position.epoch == self.epoch:
+                newer.clear()
+            else:
+                newer.append(event)
+        return newer
+
+
+class Channel:
+    """A channel that somebody here subscribes to, or is about to.
+
+    Invariants:
+        * It lives as long as the broker's subscription of it.
+        * ``position`` is that of the last event that was given to the members, or is being
+          given to them now (``fan_out``).
+        * While ``busy`` one task owns the delivery; who else has events puts them into ``held``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.position: Position | None = None
+        self.members: dict[Subscriber, Target] = {}
+        self.starts: dict[Subscriber, Position] = {}
+        self.joining: dict[Subscriber, Gate] = {}
+        self.waiting: dict[Subscriber, Join] = {}
+        self.confirmed = False
+        self.was_confirmed = False
+        self.busy = False
+        self.stale = False
+        self.held: list[Event] = []
+        self.hole: tuple[Position | None, Position | None] | None = None
+        self.fan_out: FanOut | None = None
+        self._dead: deque[str] = deque(maxlen=4)
+        self._snapshot: Snapshot | None = None
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.name!r} at {self.position}, {len(self.members)} members>"
+
+    @property
+    def is_wanted(self) -> bool:
+        return bool(self.members or self.joining or self.waiting)
+
+    def knows(self, subscriber: Subscriber) -> bool:
+        return (
+            subscriber in self.members or subscriber in self.joining or subscriber in self.waiting
+        )
+
+    # -- members ---------------------------------------------------------------------------
+
+    def confirm(self) -> None:
+        """Let those in who waited for the broker's word."""
+        self.confirmed = self.was_confirmed = True
+        waiting, self.waiting = self.waiting, {}
+        for subscriber, join in waiting.items():
+            if join.reads(self.name):
+                self.joining[subscriber] = Gate(self.position)
+            else:
+                self.admit(subscriber)
+            join.confirm(self.name)
+
+    def admit(self, subscriber: Subscriber, handed: Position | None = None) -> None:
+        """Make ``subscriber`` a member, who gets what comes after the channel's position.
+
+        Args:
+            subscriber: The new member.
+            handed: How far its consumer is, if behind the channel: the rest waits in its queue.
+        """
+        self.joining.pop(subscriber, None)
+        subscriber.joined(self.name, self, handed or self.position)
+        if self.position is not None:
+            self.starts[subscriber] = self.position
+        self.members[subscriber] = subscriber.target()
+        self._snapshot = None
+
+    def dismiss(self, subscriber: Subscriber) -> None:
+        self.waiting.pop(subscriber, None)
+        self.joining.pop(subscriber, None)
+        self.starts.pop(subscriber, None)
+        if self.members.pop(subscriber, None) is not None:
+            self._changed(subscriber, None)
+
+    def withhold(self, subscriber: Subscriber, max_held: int) -> Gate:
+        """Turn a member into one that joins again, holding what waits for it of this channel."""
+        gate = Gate(self.position, max_held)
+        subscriber.position(self.name)  # written down now; later the gate has none
+        held = subscriber.withdraw(self.name)
+        if self.fan_out is not None and self.fan_out.is_ahead_of(subscriber):
+            held += self.fan_out.events
+        gate.see(held)
+        self.dismiss(subscriber)
+        self.joining[subscriber] = gate
+        return gate
+
+    def retarget(self, subscriber: Subscriber) -> None:
+        if subscriber in self.members:
+            self.members[subscriber] = target = subscriber.target()
+            self._changed(subscriber, target)
+
+    def _changed(self, subscriber: Subscriber, target: Target | None) -> None:
+        self._snapshot = None
+        if self.fan_out is not None:
+            self.fan_out.change(subscriber, target)
+
+    def position_of(self, subscriber: Subscriber) -> Position | None:
+        gate = self.joining.get(subscriber)
+        if gate is not None:
+            return gate.level
+        if self.fan_out is not None and self.fan_out.is_ahead_of(subscriber):
+            return self.fan_out.before
+        return self.position
+
+    # -- order -----------------------------------------------------------------------------
+
+    def accept(self, events: Sequence[Event]) -> tuple[Sequence[Event], Sequence[Event]]:
+        """Advance over ``events``: return what is next in order, and the rest behind a hole.
+
+        What was seen already, and what is of an epoch that was left, is dropped.
+        """
+        position = self.position
+        ready: list[Event] = []
+        for index, event in enumerate(events):
+            at = event.position
+            if at is None:
+                ready.append(event)
+            elif position is None or follows(at, position):
+                ready.append(event)
+                position = at
+            elif at.offset > position.offset if at.epoch == position.epoch else self._is_alive(at):
+                self.advance(position)
+                return ready, events[index:]
+        if position is not None:
+            self.advance(position)
+        return ready, ()
+
+    def _is_alive(self, position: Position) -> bool:
+        return position.epoch not in self._dead
+
+    def advance(self, position: Position) -> None:
+        """Go to ``position``; an epoch that is left for it is dead."""
+        old = self.position
+        if old is not None and old.epoch != position.epoch and old != BEGINNING:
+            self._dead.append(old.epoch)
+            if position.epoch in self._dead:
+                self._dead.remove(position.epoch)
+        self.position = position
+
+    def is_behind(self, top: Position | None) -> bool:
+        """Tell whether the broker's record has, or had, what was not delivered here."""
+        position = self.position
+        if position is None or top == position:
+            return False
+        if top is None:
+            return position != BEGINNING
+        return top.epoch != position.epoch or top.offset > position.offset
+
+    def hold(self, events: Sequence[Event]) -> None:
+        """Keep what arrives while somebody else delivers; too much of it is read again later."""
+        self.held += events
+        if len(self.held) > MAX_HELD and events[0].position is not None:
+            self.held.clear()
+            self.stale = True
+
+    # -- delivery --------------------------------------------------------------------------
+
+    def deliver(self, events: Sequence[Event], before: Position | None) -> FanOut | None:
+        """Give ``events``, over which the position has advanced, to gates and members.
+
+        Returns:
+            What is still to be run, where the members are too many for one go.
+        """
+        levelled = self._show_gates(events) if self.joining else ()
+        snapshot = self._snapshot
+        if snapshot is None:
+            snapshot = self._snapshot = Snapshot(self.members)
+        fan_out = FanOut(self.name, events, snapshot, before)
+        for subscriber in levelled:
+            self.admit(subscriber)
+        if len(snapshot.targets) > CHUNK:
+            self.fan_out = fan_out
+            return fan_out
+        fan_out.run()
+        return None
+
+    def _show_gates(self, events: Sequence[Event]) -> list[Subscriber]:
+        """Give joining subscribers their part; return whom these events have levelled."""
+        levelled: list[Subscriber] = []
+        for subscriber, gate in list(self.joining.items()):
+            if gate.level is None:
+                gate.see(events)
+                continue
+            newer = gate.beyond(events, gate.level)
+            if newer:
+                subscriber.deliver(self.name, newer)
+            if newer or events[-1].position == gate.level:
+                levelled.append(subscriber)
+        return levelled
+
+    def tell_gap(self) -> None:
+        for subscriber in list(self.members):
+            subscriber.tell_gap(self.name)
+        for subscriber, gate in list(self.joining.items()):
+            if gate.level is None:
+                gate.held.append(Gap(channel=self.name))
+            else:
+                subscriber.tell_gap(self.name)

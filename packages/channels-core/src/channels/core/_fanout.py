@@ -1,0 +1,116 @@
+"""Giving one run of events to all members of a channel."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from operator import length_hint
+
+from channels.core._event import Event, Position
+from channels.core._subscriber import Subscriber
+
+Target = Callable[[Sequence[Event]], bool]
+
+CHUNK = 512
+"""Members served in one go. More than that are served in chunks, between which the loop may run."""
+
+MAX_HOLD = 0.001
+"""Seconds after which a fan-out lets the event loop run, at the end of a chunk."""
+
+
+class Snapshot:
+    """The members of a channel at one moment; shared by all runs until somebody comes or leaves."""
+
+    __slots__ = ("_order", "members", "targets")
+
+    def __init__(self, members: Mapping[Subscriber, Target]) -> None:
+        self.members = list(members)
+        self.targets = list(members.values())
+        self._order: dict[Subscriber, int] | None = None
+
+    def index(self, subscriber: Subscriber) -> int:
+        """Return the place of ``subscriber``, -1 if it is not in here."""
+        if self._order is None:
+            self._order = {member: index for index, member in enumerate(self.members)}
+        return self._order.get(subscriber, -1)
+
+
+class FanOut:
+    """One run of a channel's events, on its way to those who were members when it began.
+
+    Args:
+        channel: The channel's name.
+        events: What to deliver, in order.
+        snapshot: To whom.
+        before: The channel's position before this run, which holds for whom it has not reached.
+    """
+
+    __slots__ = ("_changed", "_channel", "_left", "_snapshot", "_started", "before", "events")
+
+    def __init__(
+        self,
+        channel: str,
+        events: Sequence[Event],
+        snapshot: Snapshot,
+        before: Position | None,
+    ) -> None:
+        self.before = before
+        self.events = events
+        self._channel = channel
+        self._snapshot = snapshot
+        self._left = iter(snapshot.targets)
+        self._changed: dict[Subscriber, Target | None] = {}
+        self._started = time.perf_counter()
+
+    @property
+    def _next(self) -> int:
+        return len(self._snapshot.targets) - length_hint(self._left)
+
+    def is_ahead_of(self, subscriber: Subscriber) -> bool:
+        """Tell whether ``subscriber`` is still to be given this run."""
+        return (
+            self._snapshot.index(subscriber) >= self._next
+            and self._changed.get(subscriber, True) is not None
+        )
+
+    def change(self, subscriber: Subscriber, target: Target | None) -> None:
+        """Serve ``subscriber`` through ``target`` when its turn comes; None: it has left."""
+        self._changed[subscriber] = target
+
+    def run(self) -> None:
+        """Serve everybody now."""
+        self._serve(len(self._snapshot.targets))
+
+    async def run_in_chunks(self) -> None:
+        """Serve everybody; let the loop run in between."""
+        while length_hint(self._left):
+            self._serve(CHUNK)
+            if time.perf_counter() - self._started > MAX_HOLD:
+                await asyncio.sleep(0)
+                self._started = time.perf_counter()
+
+    def _serve(self, count: int) -> None:
+        # The loop below runs once per delivery: the iterator itself knows who is being served.
+        events = self.events
+        end = min(self._next + count, len(self._snapshot.targets))
+        while (start := self._next) < end:
+            try:
+                if self._changed:
+                    self._serve_changed()
+                    continue
+                for deliver in islice(self._left, end - start):
+                    if not deliver(events):
+                        self._snapshot.members[self._next - 1].refused(self._channel, events)
+                        break
+            except Exception as exc:
+                self._snapshot.members[self._next - 1].failed(exc)
+
+    def _serve_changed(self) -> None:
+        """Serve one member, with a look at whether it left or is served otherwise by now."""
+        deliver = next(self._left)
+        subscriber = self._snapshot.members[self._next - 1]
+        current = self._changed.get(subscriber, deliver)
+        if current is not None and not current(self.events):
+            subscriber.refused(self._channel, self.events)

@@ -1,0 +1,218 @@
+"""Joining a subscriber to channels: history first, then live, without a gap or a duplicate."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from channels.core._backend import History, HistoryRequest
+from channels.core._channel import Channel, Gate
+from channels.core._errors import SubscriberStateError
+from channels.core._event import BEGINNING, Event, Gap, Position, before
+from channels.core._router import Router
+from channels.core._subscriber import Subscriber
+
+MAX_READS = 5
+"""How often a history is read while publishers overflow the gate, before a gap is told."""
+
+
+class Joining:
+    """One subscribe(): waits for the broker, then reads history; leaves nothing behind if it fails.
+
+    Args:
+        router: Where the channels are.
+        subscriber: Who joins.
+        requests: For each channel, the history to read; None: none.
+        patience: Seconds to try reading history.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        subscriber: Subscriber,
+        requests: Mapping[str, HistoryRequest | None],
+        patience: float,
+    ) -> None:
+        self._router = router
+        self._subscriber = subscriber
+        self._requests = requests
+        self._patience = patience
+        self._unconfirmed: set[str] = set()
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def reads(self, channel: str) -> bool:
+        return self._requests[channel] is not None
+
+    def confirm(self, channel: str) -> None:
+        self._unconfirmed.discard(channel)
+        if not self._unconfirmed and not self._done.done():
+            self._done.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        if not self._done.done():
+            self._done.set_exception(error)
+
+    async def run(self) -> None:
+        entered: list[str] = []
+        try:
+            self._unconfirmed = set(self._requests)
+            for name in self._requests:
+                if self._router.enter(self._subscriber, name, self):
+                    entered.append(name)
+                else:
+                    self._unconfirmed.discard(name)
+            if self._unconfirmed:
+                await self._done
+            wanted = [name for name in entered if self.reads(name)]
+            if wanted:
+                await self._read_history(wanted)
+        except BaseException:
+            self._router.leave(self._subscriber, entered)
+            for name in entered:
+                self._subscriber.left(name)
+            raise
+        finally:
+            if self._done.done() and not self._done.cancelled():
+                self._done.exception()
+
+    async def _read_history(self, names: list[str]) -> None:
+        read: dict[str, list[Event]] = {name: [] for name in names}
+        tops: dict[str, Position | None] = {}
+        incomplete: set[str] = set()
+        requests = [request for name in names if (request := self._requests[name]) is not None]
+        for _ in range(MAX_READS):
+            histories = await self._router.read(requests, self._patience)
+            for request, history in zip(requests, histories, strict=True):
+                if not history.complete:
+                    incomplete.add(request.channel)
+                    read[request.channel].append(Gap(channel=request.channel))
+                read[request.channel] += history.events
+                tops[request.channel] = history.position
+            requests = [
+                HistoryRequest(name, since=tops[name] or BEGINNING)
+                for name in names
+                if self._gate(name).reopen()
+            ]
+            if not requests:
+                break
+        for request in requests:
+            incomplete.add(request.channel)
+            read[request.channel].append(Gap(channel=request.channel))
+        replay: list[Event] = []
+        for name in names:
+            replay += self._enter_live(name, read[name], tops[name])
+        asked = {name for name in names if (r := self._requests[name]) and r.since is not None}
+        self._note_recovery(asked, incomplete)
+        tells_gaps = self._subscriber.tells_gaps
+        self._subscriber.replay(
+            event for event in replay if tells_gaps or not isinstance(event, Gap)
+        )
+
+    def _gate(self, name: str) -> Gate:
+        return self._channel(name).joining[self._subscriber]
+
+    def _channel(self, name: str) -> Channel:
+        channel = self._router.channels.get(name)
+        if channel is None or self._subscriber not in channel.joining:
+            raise SubscriberStateError(f"unsubscribed from {name!r} while joining it")
+        return channel
+
+    def _enter_live(self, name: str, read: list[Event], top: Position | None) -> list[Event]:
+        """Return what comes before the channel's next event, and let that one in."""
+        channel = self._channel(name)
+        gate = self._gate(name)
+        events = read + gate.beyond(gate.held, top)
+        request = self._requests[name]
+        positions = [event.position for event in events if event.position is not None]
+        if (
+            request is not None
+            and request.since is not None
+            and not isinstance(next(iter(events), None), Gap)
+        ):
+            handed: Position | None = request.since
+        elif positions:
+            handed = before(positions[0])
+        else:
+            handed = None
+        if top is not None and gate.is_ahead(top, channel.position):
+            gate.level = top
+            gate.held.clear()
+            self._subscriber.joined(name, channel, handed or top)
+        else:
+            channel.admit(self._subscriber, handed)
+        return events
+
+    def _note_recovery(self, asked: set[str], incomplete: set[str]) -> None:
+        if asked:
+            unrecovered = asked & incomplete
+            self._subscriber.unrecovered |= unrecovered
+            self._subscriber.recovered = not self._subscriber.unrecovered
+
+
+async def put_history(
+    router: Router, subscriber: Subscriber, names: Iterable[str], limit: int | None, patience: float
+) -> None:
+    """Put into a live subscriber's stream what lies before its start in each channel.
+
+    One channel after the other. What the channel delivers meanwhile waits behind its history.
+    """
+    for name in names:
+        channel = router.channels.get(name)
+        if channel is None or subscriber not in channel.members:
+            raise SubscriberStateError(f"the subscriber is not subscribed to {name!r}")
+        start = channel.starts.get(subscriber)
+        [history] = await router.read([HistoryRequest(name)], patience)
+        events = _before_start(history, start)
+        if limit is not None:
+            events = events[max(0, len(events) - limit) :]
+        if events and subscriber in channel.members:
+            await _put_in_front(router, subscriber, channel, events, patience)
+            if start is not None and subscriber in channel.members:
+                channel.starts[subscriber] = start
+
+
+async def _put_in_front(
+    router: Router,
+    subscriber: Subscriber,
+    channel: Channel,
+    events: Sequence[Event],
+    patience: float,
+) -> None:
+    """Put ``events`` before those of the channel that wait, or come, while this goes on."""
+    handed = subscriber.position(channel.name) or channel.position
+    covered: Position | None = None
+    gate = channel.withhold(subscriber, subscriber.max_backlog or sys.maxsize)
+    try:
+        while True:
+            for event in events:
+                if not await subscriber.put(event):
+                    return
+            if not gate.reopen():
+                return
+            since = covered or handed or BEGINNING
+            [history] = await router.read([HistoryRequest(channel.name, since=since)], patience)
+            if not history.complete:
+                subscriber.tell_gap(channel.name)
+            events, covered = history.events, history.position
+    finally:
+        if channel.joining.get(subscriber) is gate:
+            newer = gate.held if covered is None else gate.beyond(gate.held, covered)
+            if covered is not None and gate.is_ahead(covered, channel.position):
+                gate.level = covered
+                gate.held = []
+            else:
+                channel.admit(subscriber, subscriber.position(channel.name))
+            if newer:
+                subscriber.deliver(channel.name, newer)
+
+
+def _before_start(history: History, start: Position | None) -> list[Event]:
+    if start is None:
+        return list(history.events)
+    older: list[Event] = []
+    for event in history.events:
+        at = event.position
+        if at is None or (at.epoch == start.epoch and at.offset <= start.offset):
+            older.append(event)
+    return older

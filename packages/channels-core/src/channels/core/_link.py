@@ -1,0 +1,87 @@
+"""One broker's connection to a plugin: its publisher, supervisor and router."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from channels.core._backend import ChannelsBackend, Message
+from channels.core._errors import BackendException, NotRunningError
+from channels.core._publisher import Publisher
+from channels.core._router import Router
+from channels.core._supervisor import Supervisor
+
+logger = logging.getLogger("channels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkOptions:
+    """What a link is told by its plugin; times in seconds."""
+
+    connect_timeout: float
+    shutdown_timeout: float
+    require_broker: bool
+    max_pending: int
+    retry_unconfirmed: bool
+    on_gap: Callable[[str], None]
+    on_publish_error: Callable[[Message, BackendException], None]
+
+
+class Link:
+    """From start to stop of a plugin on one event loop; made anew for the next start."""
+
+    def __init__(self, backend: ChannelsBackend, options: LinkOptions) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.backend = backend
+        self._options = options
+        self.router = Router(backend, options.on_gap, self._connected)
+        self.publisher = Publisher(
+            backend, options.max_pending, options.retry_unconfirmed, options.on_publish_error
+        )
+        self._supervisor = Supervisor(backend, self.router, options.connect_timeout)
+
+    def _connected(self) -> None:
+        self.publisher.nudge()
+
+    async def open(self) -> None:
+        """Enter the backend and connect.
+
+        Raises:
+            BackendException: The broker refuses, or is required and not there.
+        """
+        try:
+            await self.backend.__aenter__()
+        except BaseException:
+            await self.publisher.close()
+            raise
+        try:
+            await self._supervisor.start(require_broker=self._options.require_broker)
+        except BaseException:
+            await self.publisher.close()
+            await self.backend.__aexit__(None, None, None)
+            raise
+
+    async def close(self) -> None:
+        """Send what is queued, end the streams, close; all within one deadline."""
+        self.publisher.refuse()
+        deadline = self.loop.time() + self._options.shutdown_timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self.publisher.drain()
+        except TimeoutError:
+            pass
+        unsent = await self.publisher.close()
+        if unsent:
+            logger.error("stopped with %d events that could not be published", unsent)
+        await self.router.close(NotRunningError("the plugin stopped"))
+        try:
+            # At least a moment: connections are closed even where nothing could be sent.
+            async with asyncio.timeout_at(max(deadline, self.loop.time() + 1.0)):
+                await self._supervisor.stop()
+                await self.backend.__aexit__(None, None, None)
+        except TimeoutError:
+            logger.error("the backend did not close within the deadline")
+        except Exception:
+            logger.exception("the backend failed to close")

@@ -1,0 +1,248 @@
+"""What is waiting to be sent: the queue of ``publish()``, and the group commit of ``wait_published()``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from channels.core._backend import ChannelsBackend, Message, Outcome
+from channels.core._backoff import Backoff
+from channels.core._errors import (
+    BackendException,
+    BackendUnavailable,
+    NotRunningError,
+    PublishQueueFull,
+    PublishUnconfirmed,
+)
+from channels.core._occasionally import Occasionally
+from channels.core._supervisor import end
+
+logger = logging.getLogger("channels")
+
+MAX_BATCH = 500
+"""Messages that are given to the backend in one call."""
+
+
+class Publisher:
+    """Send messages to a backend, queued from any thread or at once.
+
+    Args:
+        backend: Where to.
+        max_pending: How many queued messages may wait.
+        retry_unconfirmed: Whether the queue sends again what is in doubt.
+        on_error: Called with each queued message that was given up, and why.
+    """
+
+    def __init__(
+        self,
+        backend: ChannelsBackend,
+        max_pending: int,
+        retry_unconfirmed: bool,
+        on_error: Callable[[Message, BackendException], None],
+    ) -> None:
+        self._backend = backend
+        self._max_pending = max_pending
+        self._retry_unconfirmed = retry_unconfirmed
+        self._on_error = on_error
+        self._unconfirmed_log = Occasionally(logger)
+        self._failed_log = Occasionally(logger)
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._lock = threading.Lock()
+        self._queue: deque[Message] = deque()
+        self._batch: list[Message] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing = False
+        self._backoff = Backoff()
+        self._nudge = asyncio.Event()
+        self._flying = False
+        self._waiting: list[tuple[Sequence[Message], asyncio.Future[Sequence[Outcome]]]] = []
+        self._flights: set[asyncio.Task[None]] = set()
+        self._sender = asyncio.create_task(self._send_queued(), name="channels-publisher")
+
+    @property
+    def pending(self) -> int:
+        """How many queued messages the broker does not have yet."""
+        return len(self._queue) + len(self._batch)
+
+    # -- the queue -------------------------------------------------------------------------
+
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        """Queue all of ``messages`` or none, from any thread.
+
+        Raises:
+            PublishQueueFull: ``max_pending`` messages would be exceeded.
+            NotRunningError: The plugin is stopping.
+        """
+        with self._lock:
+            if self._closing:
+                raise NotRunningError("the plugin is stopping; it takes nothing more to publish")
+            if self.pending + len(messages) > self._max_pending:
+                raise PublishQueueFull(self._max_pending)
+            self._queue.extend(messages)
+        if threading.get_ident() == self._thread:
+            self._wake.set()
+        else:
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def nudge(self) -> None:
+        """Try again now: the broker is there."""
+        self._nudge.set()
+
+    async def _send_queued(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._idle.clear()
+            while self._batch or self._queue:
+                with self._lock:
+                    while self._queue and len(self._batch) < MAX_BATCH:
+                        self._batch.append(self._queue.popleft())
+                await self._send_batch()
+            self._idle.set()
+
+    async def _send_batch(self) -> None:
+        """Send the batch; what is to be sent again stays in it."""
+        batch = self._batch
+        try:
+            outcomes = await self._backend.publish(batch)
+        except BackendException as exc:
+            outcomes = [exc] * len(batch)
+        except Exception as exc:
+            logger.exception("the backend failed to publish %d events", len(batch))
+            outcomes = [_in_doubt(exc)] * len(batch)
+        again: list[Message] = []
+        for message, outcome in zip(batch, outcomes, strict=True):
+            if not isinstance(outcome, BackendException):
+                continue
+            if isinstance(outcome, BackendUnavailable) or (
+                self._retry_unconfirmed and isinstance(outcome, PublishUnconfirmed)
+            ):
+                again.append(message)
+            else:
+                self._give_up(message, outcome)
+        self._batch = again
+        if not again:
+            self._backoff.reset()
+            return
+        self._nudge.clear()
+        try:
+            async with asyncio.timeout(self._backoff.next_delay()):
+                await self._nudge.wait()
+        except TimeoutError:
+            pass
+
+    def _give_up(self, message: Message, error: BackendException) -> None:
+        if isinstance(error, PublishUnconfirmed):
+            self._unconfirmed_log.warning(
+                "%d events may or may not have been published, the last to %r: %s",
+                message.channel,
+                error,
+            )
+        else:
+            self._failed_log.warning(
+                "%d events were not published, the last to %r: %s", message.channel, error
+            )
+        self._on_error(message, error)
+
+    # -- at once ---------------------------------------------------------------------------
+
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        """Send now, past the queue; calls that come while one is under way share the next.
+
+        Raises:
+            BackendException: Surely nothing was sent.
+            NotRunningError: The plugin is stopping.
+        """
+        if self._closing:
+            raise NotRunningError("the plugin is stopping; it takes nothing more to publish")
+        if self._flying:
+            future: asyncio.Future[Sequence[Outcome]] = self._loop.create_future()
+            self._waiting.append((messages, future))
+            return await future
+        self._flying = True
+        try:
+            return await self._backend.publish(messages)
+        finally:
+            if self._waiting:
+                flight = asyncio.create_task(self._fly(), name="channels-group-commit")
+                self._flights.add(flight)
+                flight.add_done_callback(self._flights.discard)
+            else:
+                self._flying = False
+
+    async def _fly(self) -> None:
+        try:
+            while self._waiting:
+                await self._fly_once()
+        finally:
+            self._flying = False
+
+    async def _fly_once(self) -> None:
+        batch: list[Message] = []
+        aboard: list[tuple[int, asyncio.Future[Sequence[Outcome]]]] = []
+        count = 0
+        for messages, future in self._waiting:
+            if batch and len(batch) + len(messages) > MAX_BATCH:
+                break
+            count += 1
+            if not future.done():
+                batch += messages
+                aboard.append((len(messages), future))
+        del self._waiting[:count]
+        if not batch:
+            return
+        try:
+            outcomes = await self._backend.publish(batch)
+        except Exception as exc:
+            for _, future in aboard:
+                if not future.done():
+                    future.set_exception(exc)
+            return
+        except asyncio.CancelledError:
+            error = _in_doubt("the plugin stopped meanwhile")
+            for _, future in aboard:
+                if not future.done():
+                    future.set_exception(error)
+            raise
+        start = 0
+        for length, future in aboard:
+            if not future.done():
+                future.set_result(outcomes[start : start + length])
+            start += length
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def refuse(self) -> None:
+        """Take nothing more."""
+        with self._lock:
+            self._closing = True
+
+    async def drain(self) -> None:
+        """Wait until everything that was taken is sent."""
+        await asyncio.sleep(0)  # lets wake-ups from other threads through
+        while self.pending or self._flights or self._waiting:
+            self.nudge()
+            self._wake.set()
+            if self._flights:
+                await asyncio.wait(self._flights)
+            await self._idle.wait()
+
+    async def close(self) -> int:
+        """Stop; returns how many queued messages were not sent."""
+        self.refuse()
+        for _, future in self._waiting:
+            if not future.done():
+                future.set_exception(BackendUnavailable("the plugin stopped before it was sent"))
+        self._waiting.clear()
+        await end(self._sender, *self._flights)
+        return self.pending
+
+
+def _in_doubt(cause: object) -> PublishUnconfirmed:
+    return PublishUnconfirmed(f"may or may not have been published: {cause}")

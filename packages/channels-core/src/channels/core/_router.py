@@ -1,0 +1,318 @@
+"""The channels of one process: who wants what, and the order in which events reach them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from channels.core._backend import ChannelsBackend, History, HistoryRequest
+from channels.core._backoff import Backoff
+from channels.core._channel import Channel, Join
+from channels.core._errors import BackendException, BackendUnavailable
+from channels.core._event import BEGINNING, Event, Position, before
+from channels.core._subscriber import Subscriber
+
+logger = logging.getLogger("channels")
+
+REPAIR_BATCH = 500
+"""Channels whose missing events are read in one call."""
+
+HISTORY_PATIENCE = 10.0
+"""Seconds that a connected backend may fail to read history before the gap is told."""
+
+
+class Router:
+    """Maps channels to subscribers; drops duplicates and repairs gaps once per channel.
+
+    The wanted state (``channels``, ``changed``) changes at once and synchronously. The broker's
+    subscriptions are made equal to it by whoever holds the connection.
+
+    Args:
+        backend: Where missing events are read.
+        on_gap: Called with a channel's name when events of it are lost for good.
+        on_connect: Called each time a connection is there.
+    """
+
+    def __init__(
+        self,
+        backend: ChannelsBackend,
+        on_gap: Callable[[str], None],
+        on_connect: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.channels: dict[str, Channel] = {}
+        self.changed: dict[str, None] = {}
+        self.wake = asyncio.Event()
+        self.connected = asyncio.Event()
+        self._backend = backend
+        self._on_gap = on_gap
+        self._on_connect = on_connect
+        self._holes: dict[str, Channel] = {}
+        self._repairer: asyncio.Task[None] | None = None
+        self._fan_outs: set[asyncio.Task[None]] = set()
+
+    # -- what is wanted --------------------------------------------------------------------
+
+    def enter(self, subscriber: Subscriber, name: str, join: Join) -> bool:
+        """Let ``subscriber`` into a channel; False where it is in already.
+
+        The join is told once the broker has confirmed the channel, which may be at once.
+        """
+        channel = self.channels.get(name)
+        if channel is None:
+            channel = self.channels[name] = Channel(name)
+            self._change(name)
+        if channel.knows(subscriber):
+            return False
+        channel.waiting[subscriber] = join
+        if channel.confirmed:
+            channel.confirm()
+        return True
+
+    def leave(self, subscriber: Subscriber, names: Iterable[str]) -> None:
+        """Take ``subscriber`` out of channels; those that it was not in are passed over."""
+        for name in names:
+            channel = self.channels.get(name)
+            if channel is None:
+                continue
+            channel.dismiss(subscriber)
+            if channel.is_wanted:
+                continue
+            if self.connected.is_set():
+                self._change(name)
+            else:
+                self.forget(channel)
+
+    def _change(self, name: str) -> None:
+        self.changed[name] = None
+        self.wake.set()
+
+    def forget(self, channel: Channel) -> None:
+        """Drop a channel that nobody wants."""
+        if self.channels.get(channel.name) is channel:
+            del self.channels[channel.name]
+            self.changed.pop(channel.name, None)
+            self._holes.pop(channel.name, None)
+
+    # -- what the broker says --------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Begin with a new connection, on which nothing is subscribed."""
+        self.connected.set()
+        self.changed = dict.fromkeys(self.channels)
+        self.wake.set()
+        self._on_connect()
+
+    def disconnect(self) -> None:
+        """End with a connection: no channel is confirmed any more."""
+        self.connected.clear()
+        self.unconfirm(self.channels)
+        for channel in [channel for channel in self.channels.values() if not channel.is_wanted]:
+            self.forget(channel)
+
+    def unconfirm(self, names: Iterable[str]) -> None:
+        for name in names:
+            if (channel := self.channels.get(name)) is not None:
+                channel.confirmed = False
+
+    def confirm(self, tops: Mapping[str, Position | None]) -> None:
+        """Note that channels are subscribed, and what their records' tops were then."""
+        for name, top in tops.items():
+            channel = self.channels.get(name)
+            if channel is None:
+                continue
+            if not self._backend.keeps_history:
+                if channel.was_confirmed:
+                    self._gap(channel)
+            elif channel.position is None:
+                channel.position = top or BEGINNING
+            elif channel.is_behind(top):
+                channel.stale = True
+                if not channel.busy:
+                    channel.busy = True
+                    self._repair(channel)
+            channel.confirm()
+
+    def refuse(self, name: str, error: BackendException) -> None:
+        """Note that the broker will not let us subscribe to a channel."""
+        channel = self.channels.get(name)
+        if channel is None:
+            return
+        for join in list(channel.waiting.values()):
+            join.fail(error)
+        if channel.members:
+            logger.error("channel %r is refused: %s; its subscribers get nothing", name, error)
+            self._gap(channel)
+
+    # -- events ----------------------------------------------------------------------------
+
+    async def take(self, events: Sequence[Event]) -> None:
+        """Give events that arrived together to whom they concern.
+
+        Returns when the small fan-outs are done and the large ones are under way and not too
+        many: this is what slows the reading of the connection down.
+        """
+        for name, run in _by_channel(events):
+            channel = self.channels.get(name)
+            if channel is None:
+                continue
+            if channel.busy:
+                channel.hold(run)
+            else:
+                self._advance(channel, run)
+        if self._fan_outs:
+            await asyncio.wait(self._fan_outs)
+
+    def _advance(self, channel: Channel, run: Sequence[Event]) -> None:
+        reached = channel.position
+        ready, rest = channel.accept(run)
+        fan_out = channel.deliver(ready, reached) if ready else None
+        if fan_out is None and not rest:
+            return
+        channel.busy = True
+        channel.held = [*rest, *channel.held]
+        task = asyncio.create_task(self._release(channel), name="channels-fan-out")
+        self._fan_outs.add(task)
+        task.add_done_callback(self._fan_outs.discard)
+
+    async def _release(self, channel: Channel) -> None:
+        """Bring a busy channel to where nothing is held; or to a hole, which it waits to be mended."""
+        while True:
+            if channel.fan_out is not None:
+                await channel.fan_out.run_in_chunks()
+                channel.fan_out = None
+            if channel.stale:
+                self._repair(channel)
+                return
+            held, channel.held = channel.held, []
+            if not held:
+                channel.busy = False
+                channel.hole = None
+                return
+            reached = channel.position
+            ready, rest = channel.accept(held)
+            channel.held = [*rest, *channel.held]
+            if ready:
+                channel.deliver(ready, reached)
+            elif rest:
+                hole = (channel.position, rest[0].position)
+                if hole != channel.hole:
+                    channel.hole = hole
+                    self._repair(channel)
+                    return
+                assert rest[0].position is not None
+                self._gap(channel)
+                channel.advance(before(rest[0].position))
+
+    # -- repair ----------------------------------------------------------------------------
+
+    def _repair(self, channel: Channel) -> None:
+        self._holes[channel.name] = channel
+        if self._repairer is None or self._repairer.done():
+            self._repairer = asyncio.create_task(self._repair_all(), name="channels-repair")
+
+    async def _repair_all(self) -> None:
+        while self._holes:
+            channels = [self._holes.pop(name) for name in list(self._holes)[:REPAIR_BATCH]]
+            for channel in channels:
+                channel.stale = False
+            requests = [
+                HistoryRequest(channel.name, since=channel.position or BEGINNING)
+                for channel in channels
+            ]
+            histories: Sequence[History | None] = [None] * len(channels)
+            try:
+                histories = await self.read(requests, HISTORY_PATIENCE)
+            except BackendException as exc:
+                logger.error("cannot read what %d channels missed: %s", len(channels), exc)
+            except Exception:
+                logger.exception(
+                    "the backend failed to read what %d channels missed", len(channels)
+                )
+            for channel, history in zip(channels, histories, strict=True):
+                if self.channels.get(channel.name) is channel:
+                    self._mend(channel, history)
+                    await self._release(channel)
+
+    def _mend(self, channel: Channel, history: History | None) -> None:
+        """Deliver what was read after the channel's position; say so if it is not all."""
+        reached = channel.position
+        if history is None:
+            self._gap(channel)
+            channel.position = None
+            return
+        events = history.events
+        if not history.complete:
+            self._gap(channel)
+            if events and (oldest := events[0].position) is not None:
+                channel.advance(before(oldest))
+            else:
+                channel.advance(history.position or BEGINNING)
+        elif reached is not None:
+            events = [event for event in events if _is_newer(event, reached)]
+        if events and (newest := events[-1].position) is not None:
+            channel.advance(newest)
+            channel.deliver(events, reached)
+
+    async def read(self, requests: Sequence[HistoryRequest], patience: float) -> Sequence[History]:
+        """Read history; try again for so many seconds while the broker is connected.
+
+        Raises:
+            BackendException: What the last try said.
+        """
+        backoff = Backoff()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience
+        while True:
+            try:
+                return await self._backend.get_history(requests)
+            except BackendUnavailable:
+                if loop.time() > deadline:
+                    raise
+            await backoff.pause()
+            if not self.connected.is_set():
+                await self.connected.wait()
+                deadline = loop.time() + patience
+
+    def _gap(self, channel: Channel) -> None:
+        channel.tell_gap()
+        self._on_gap(channel.name)
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def subscribers(self) -> set[Subscriber]:
+        return {
+            subscriber
+            for channel in self.channels.values()
+            for subscriber in (*channel.members, *channel.joining, *channel.waiting)
+        }
+
+    async def close(self, error: Exception) -> None:
+        """End every stream, and fail who still waits to join."""
+        tasks = [*self._fan_outs, *([self._repairer] if self._repairer else [])]
+        for task in tasks:
+            task.cancel()
+        for channel in self.channels.values():
+            for join in list(channel.waiting.values()):
+                join.fail(error)
+        for subscriber in self.subscribers():
+            subscriber.end("stopped")
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+def _by_channel(events: Sequence[Event]) -> Iterator[tuple[str, Sequence[Event]]]:
+    """Split what arrived together by channel, each channel's order kept."""
+    first = events[0].channel
+    if len(events) == 1 or all(event.channel == first for event in events):
+        yield first, events
+        return
+    runs: dict[str, list[Event]] = {}
+    for event in events:
+        runs.setdefault(event.channel, []).append(event)
+    yield from runs.items()
+
+
+def _is_newer(event: Event, position: Position) -> bool:
+    at = event.position
+    return at is None or at.epoch != position.epoch or at.offset > position.offset

@@ -1,0 +1,658 @@
+"""One consumer's event stream: what waits for it, what it was handed, what it missed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Literal, Protocol, get_args
+
+from channels.core._errors import ConfigurationError, SubscriberStateError
+from channels.core._event import Event, Gap, Position, before
+
+logger = logging.getLogger("channels")
+
+_BUSY = "this subscriber has a consumer already; it takes one at a time"
+
+BacklogStrategy = Literal["backoff", "dropleft", "disconnect"]
+EndReason = Literal["unsubscribed", "stopped", "backlog full", "failed"]
+Sink = Callable[[Sequence[Event]], bool]
+
+
+class Place(Protocol):
+    """A channel as its subscribers see it."""
+
+    def position_of(self, subscriber: Subscriber) -> Position | None:
+        """Return how far the channel's events have been given to a subscriber with a sink."""
+        ...
+
+    def retarget(self, subscriber: Subscriber) -> None:
+        """Ask the subscriber again where its events go."""
+        ...
+
+
+class Subscriber:
+    """An event stream, consumed in one of three ways.
+
+    Iterate over it (:meth:`iter_events`, :meth:`iter_batches`), let a worker call a function
+    for each event (:meth:`run_in_background`), or :meth:`attach` a sink that is called
+    in the same tick in which the events arrive. One of them at a time.
+
+    Belongs to one event loop; only ``publish()`` of the plugin may be called from other threads.
+
+    Args:
+        max_backlog: How many events may wait for the consumer. Default None: no limit.
+        backlog_strategy: What happens to an event that comes while the backlog is full:
+            ``"backoff"`` drops it, ``"dropleft"`` evicts the oldest one for it, and
+            ``"disconnect"`` ends the stream after what is queued. Default ``"backoff"``.
+        max_backlog_bytes: How many bytes of payload may wait, under the same strategy. One
+            event is always taken, however large. Default None: no limit.
+
+    Attributes:
+        dropped: How many events were dropped or evicted.
+        recovered: Whether resuming (``since``) gave everything that was missed; None where it
+            was not asked.
+        unrecovered: The channels for which it did not.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_bytes",
+        "_direct",
+        "_draining",
+        "_end_reason",
+        "_front",
+        "_head",
+        "_max_backlog",
+        "_max_bytes",
+        "_missing",
+        "_on_drop",
+        "_on_end",
+        "_places",
+        "_positions",
+        "_room",
+        "_sink",
+        "_strategy",
+        "_tail",
+        "_tells_gaps",
+        "_waiter",
+        "_worker",
+        "dropped",
+        "recovered",
+        "unrecovered",
+    )
+
+    def __init__(
+        self,
+        max_backlog: int | None = None,
+        backlog_strategy: BacklogStrategy = "backoff",
+        *,
+        max_backlog_bytes: int | None = None,
+    ) -> None:
+        check_backlog(max_backlog, backlog_strategy, max_backlog_bytes)
+        self._max_backlog = max_backlog
+        self._max_bytes = max_backlog_bytes
+        self._strategy = backlog_strategy
+        # The queue is two stacks: _head is reversed, _tail is as it came. What is in _front
+        # (reversed too) goes before both and does not count against the limits.
+        self._head: list[Event] = []
+        self._tail: list[Event] = []
+        self._front: list[Event] | None = None
+        self._bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._room: asyncio.Event | None = None
+        self._sink: Sink | None = None
+        self._direct = False
+        self._on_end: Callable[[], None] | None = None
+        self._on_drop: Callable[[Subscriber, Event], None] | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._draining = False
+        self._end_reason: EndReason | None = None
+        self._places: dict[str, Place] = {}
+        self._positions: dict[str, Position] = {}
+        self._tells_gaps = False
+        self._missing: dict[str, None] | None = None
+        self.dropped = 0
+        self.recovered: bool | None = None
+        self.unrecovered: frozenset[str] = frozenset()
+
+    def configure(
+        self, *, tells_gaps: bool, on_drop: Callable[[Subscriber, Event], None] | None
+    ) -> None:
+        """Set what the plugin, not the consumer, decides.
+
+        Args:
+            tells_gaps: Put a :class:`Gap` into the stream wherever events are missing.
+            on_drop: Called with each event that is dropped or evicted; must not raise.
+        """
+        self._tells_gaps = tells_gaps
+        self._on_drop = on_drop
+
+    # -- what it is in ---------------------------------------------------------------------
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """The channels that it is subscribed to."""
+        return frozenset(self._places)
+
+    @property
+    def positions(self) -> Mapping[str, str]:
+        """The id of the last event that the consumer was handed, per channel.
+
+        Passed as ``since`` to a later subscription it goes on from there: what waited in the
+        backlog is read again, not skipped. Empty where the backend keeps no history.
+        """
+        if self._direct:
+            self._settle()
+        return {channel: str(position) for channel, position in self._positions.items()}
+
+    @property
+    def max_backlog(self) -> int | None:
+        """How many events may wait for the consumer; None: no limit."""
+        return self._max_backlog
+
+    @property
+    def qsize(self) -> int:
+        """How many events wait for the consumer."""
+        return len(self._head) + len(self._tail) + len(self._front or ())
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a background worker runs."""
+        return self._worker is not None and not self._worker.done()
+
+    @property
+    def end_reason(self) -> EndReason | None:
+        """Why the stream ended; None while it goes on."""
+        return self._end_reason
+
+    # -- consuming -------------------------------------------------------------------------
+
+    async def iter_events(self) -> AsyncIterator[Event]:
+        """Yield one event after the other; wait where there is none.
+
+        Ends, after what is queued, when the subscriber is unsubscribed or the plugin stops.
+        Leaving the loop and iterating again goes on with the next event.
+
+        Raises:
+            SubscriberStateError: Something else consumes the stream already.
+        """
+        while True:
+            while self._tail or self._head or self._front:
+                yield self._take()
+            if not await self._wait():
+                return
+
+    async def iter_batches(self, max_events: int | None = None) -> AsyncIterator[list[Event]]:
+        """Yield all that waits, as a list; wait where there is nothing.
+
+        Args:
+            max_events: The longest list. Default None: no limit.
+
+        Raises:
+            SubscriberStateError: Something else consumes the stream already.
+        """
+        while True:
+            while size := self.qsize:
+                count = size if max_events is None else min(size, max_events)
+                yield [self._take() for _ in range(count)]
+            if not await self._wait():
+                return
+
+    @asynccontextmanager
+    async def run_in_background(
+        self, on_event: Callable[[Event], Awaitable[object] | object], join: bool = True
+    ) -> AsyncIterator[None]:
+        """Call ``on_event`` for each event in a task of its own while the context is open.
+
+        A call that raises ends the stream at once: the body is cancelled where it waits, what
+        is queued is discarded, and the error comes out of the context as it is.
+
+        Args:
+            on_event: A function, plain or async, that takes an event. The next call waits for it.
+            join: On leaving, first let it process what is queued. False cancels it; so
+                does leaving with an error.
+
+        Raises:
+            SubscriberStateError: Something consumes the stream already, or it has ended.
+        """
+        self._check_free()
+        host = asyncio.current_task()
+        assert host is not None
+        worker = self._worker = asyncio.create_task(self._work(on_event), name="channels-worker")
+        in_body = True
+        interrupted = False
+
+        def interrupt(worker: asyncio.Task[None]) -> None:
+            nonlocal interrupted
+            if in_body and not worker.cancelled() and worker.exception() is not None:
+                interrupted = True
+                host.cancel()
+
+        worker.add_done_callback(interrupt)
+        try:
+            yield
+            in_body = False
+            await self.stop(join=join)
+        except BaseException as exc:
+            in_body = False
+            await self.stop()
+            if not (isinstance(exc, asyncio.CancelledError) and interrupted):
+                raise
+            if host.uncancel() > 0:
+                raise
+            interrupted = False
+        finally:
+            self._worker = None
+            if interrupted:
+                host.uncancel()
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            raise error
+
+    async def stop(self, join: bool = False) -> None:
+        """End the background worker, if there is one, and wait until it has ended.
+
+        Args:
+            join: Let it process what is queued first. Default False: cancel it.
+        """
+        worker = self._worker
+        if worker is None:
+            return
+        if join:
+            self._draining = True
+            self._wake()
+        try:
+            while not worker.done():
+                if not join:
+                    worker.cancel()
+                # A cancellation is sometimes swallowed by what the worker awaits: ask again.
+                await asyncio.wait([worker], timeout=None if join else 1.0)
+        except asyncio.CancelledError:
+            worker.cancel()
+            raise
+        finally:
+            self._draining = False
+
+    async def _work(self, on_event: Callable[[Event], Awaitable[object] | object]) -> None:
+        try:
+            async for event in self.iter_events():
+                result = on_event(event)
+                if inspect.isawaitable(result):
+                    await result
+        except Exception:
+            self._discard()
+            self.end("failed")
+            raise
+
+    def attach(self, sink: Sink, on_end: Callable[[], None] | None = None) -> None:
+        """Have events handed to ``sink`` in the tick in which they arrive, without a task.
+
+        The sink is called with one or more events of the stream at once, at first with what is
+        queued. It must not block, and must not change the sequence, which others get too. When
+        it returns False it has taken none of them: they enter the backlog, as does all that
+        follows until :meth:`ready` is called. A sink that raises ends the stream.
+
+        Args:
+            sink: Takes events; returns whether it took them.
+            on_end: Called once, when no more events will come. Those in the backlog can still be
+                had with :meth:`ready`.
+
+        Raises:
+            SubscriberStateError: Something consumes the stream already, or it has ended.
+        """
+        self._check_free()
+        self._sink = sink
+        self._on_end = on_end
+        self.ready()
+        if self._end_reason is not None:
+            self._notify_end()
+
+    def ready(self) -> None:
+        """Say that the sink takes events again; it is handed what waits at once."""
+        if self._sink is None or self._direct:
+            return
+        while batch := self._waiting():
+            if not self._hand(batch):
+                return
+            self._discard()
+            for event in batch:
+                self._handed(event)
+        if self._end_reason is None and not self._is_overridden():
+            self._direct = True
+            self._retarget()
+
+    # -- feeding ---------------------------------------------------------------------------
+
+    def put_nowait(self, event: Event | bytes) -> bool:
+        """Put one event into the stream, under the backlog's strategy.
+
+        Every event from a channel passes here in a subclass that overrides it.
+
+        Returns:
+            Whether it was taken.
+        """
+        if self._end_reason is not None:
+            return False
+        if not isinstance(event, Event):
+            event = Event(event)
+        if self._sink is not None and not self.qsize:
+            if self._hand((event,)):
+                self._handed(event)
+                return True
+            self._queue_from(event.channel, (event,))
+        if self._end_reason is not None or not self._make_room(event):
+            return False
+        self._append(event)
+        return True
+
+    async def put(self, event: Event | bytes) -> bool:
+        """Put one event into the stream; wait while the backlog is full.
+
+        Returns:
+            Whether it was taken; False once the stream has ended.
+        """
+        if not isinstance(event, Event):
+            event = Event(event)
+        while self._is_full(event) and self._end_reason is None:
+            if self._room is None:
+                self._room = asyncio.Event()
+            self._room.clear()
+            await self._room.wait()
+        return self.put_nowait(event)
+
+    def target(self) -> Callable[[Sequence[Event]], bool]:
+        """Return what a channel calls with a run of its events; False from it: not taken."""
+        if self._direct:
+            assert self._sink is not None
+            return self._sink
+        return self._deliver_each if self._is_overridden() else self._deliver
+
+    def deliver(self, channel: str, events: Sequence[Event]) -> None:
+        """Take a run of one channel's events, wherever they go."""
+        try:
+            if not self.target()(events):
+                self.refused(channel, events)
+        except Exception as exc:
+            self.failed(exc)
+
+    def refused(self, channel: str, events: Sequence[Event]) -> bool:
+        """Queue what the sink did not take. Returns False once the stream has ended."""
+        self._queue_from(channel, events)
+        return self._deliver(events)
+
+    def failed(self, error: Exception) -> None:
+        """End the stream because its sink raised."""
+        logger.error("a subscriber's sink failed; its stream ends", exc_info=error)
+        self._discard()
+        self.end("failed")
+
+    def tell_gap(self, channel: str) -> None:
+        """Mark in the stream that events of ``channel`` are missing here."""
+        if not self._tells_gaps or self._end_reason is not None:
+            return
+        gap = Gap(channel=channel)
+        if self._direct and self._hand((gap,)):
+            return
+        self._queue_from(channel, ())
+        if self._end_reason is None:
+            self._append(gap)
+
+    def replay(self, events: Iterable[Event]) -> None:
+        """Put ``events`` before all that waits; they do not count against the backlog."""
+        front = list(events)[::-1]
+        if not front:
+            return
+        self._queue_from("", ())
+        self._front = [*(self._front or ()), *front]
+        self._wake()
+        self.ready()
+
+    @property
+    def tells_gaps(self) -> bool:
+        """Whether the stream has markers where events are missing."""
+        return self._tells_gaps
+
+    def position(self, channel: str) -> Position | None:
+        """Return the position of the last event of ``channel`` that the consumer was handed."""
+        if self._direct:
+            self._settle()
+        return self._positions.get(channel)
+
+    def joined(self, channel: str, place: Place, position: Position | None) -> None:
+        self._places[channel] = place
+        if position is not None:
+            self._positions[channel] = position
+
+    def left(self, channel: str) -> None:
+        """Forget a channel that it was unsubscribed from while others stay."""
+        if self._places.pop(channel, None) is not None:
+            self._positions.pop(channel, None)
+
+    def withdraw(self, channel: str) -> list[Event]:
+        """Take the events of ``channel`` that wait out of the backlog again, in order."""
+        waiting = [*reversed(self._head), *self._tail]
+        taken = [event for event in waiting if event.channel == channel]
+        self._head = [event for event in reversed(waiting) if event.channel != channel]
+        self._tail = []
+        self._bytes = sum(map(len, self._head))
+        return taken
+
+    def left_all(self) -> None:
+        """End the stream because it was unsubscribed; its positions stay to be read."""
+        self.end("unsubscribed")
+        self._places = {}
+
+    def end(self, reason: EndReason) -> None:
+        """End the stream after what is queued; the first reason stays."""
+        if self._end_reason is not None:
+            return
+        self._queue_from("", ())
+        self._end_reason = reason
+        self._wake()
+        if self._room is not None:
+            self._room.set()
+        self._notify_end()
+
+    # -- the queue -------------------------------------------------------------------------
+
+    def _deliver(self, events: Sequence[Event]) -> bool:
+        if self._end_reason is not None:
+            return False
+        if self._max_backlog is None and self._max_bytes is None:
+            self._tail += events
+            if self._waiter is not None:
+                self._wake()
+            return True
+        for event in events:
+            if self._make_room(event):
+                self._append(event)
+        return self._end_reason is None
+
+    def _deliver_each(self, events: Sequence[Event]) -> bool:
+        for event in events:
+            try:
+                self.put_nowait(event)
+            except Exception:
+                logger.exception("%s.put_nowait failed; the event is dropped", type(self).__name__)
+                self._drop(event)
+        return self._end_reason is None
+
+    def _is_overridden(self) -> bool:
+        return type(self).put_nowait is not Subscriber.put_nowait
+
+    def _append(self, event: Event) -> None:
+        if self._missing:
+            self._append_missing()
+        self._tail.append(event)
+        if self._max_bytes is not None:
+            self._bytes += len(event)
+        self._wake()
+
+    def _take(self) -> Event:
+        event = self._pop()
+        if event.position is not None:
+            self._positions[event.channel] = event.position
+        if self._room is not None:
+            self._room.set()
+        return event
+
+    def _pop(self) -> Event:
+        if self._front:
+            event = self._front.pop()
+            if not self._front:
+                self._front = None
+            return event
+        if not self._head:
+            self._tail.reverse()
+            self._head, self._tail = self._tail, self._head
+        event = self._head.pop()
+        if self._max_bytes is not None:
+            self._bytes -= len(event)
+        return event
+
+    def _is_full(self, event: Event) -> bool:
+        if self._max_backlog is not None and len(self._head) + len(self._tail) >= self._max_backlog:
+            return True
+        return (
+            self._max_bytes is not None
+            and self._bytes > 0
+            and self._bytes + len(event) > self._max_bytes
+        )
+
+    def _make_room(self, event: Event) -> bool:
+        if not self._is_full(event):
+            return True
+        if self._strategy == "dropleft":
+            while self._is_full(event):
+                self._evict()
+            return True
+        if self._strategy == "disconnect":
+            self.end("backlog full")
+        else:
+            self._drop(event)
+            if self._tells_gaps:
+                self._missing = {**(self._missing or {}), event.channel: None}
+        return False
+
+    def _evict(self) -> None:
+        front, self._front = self._front, None
+        evicted = self._pop()
+        self._front = front
+        if isinstance(evicted, Gap):
+            self._mark_front(evicted)
+            return
+        self._drop(evicted)
+        if self._tells_gaps:
+            self._mark_front(Gap(channel=evicted.channel))
+
+    def _mark_front(self, gap: Gap) -> None:
+        front = self._front or []
+        marked = {event.channel for event in front if isinstance(event, Gap)}
+        if gap.channel not in marked:
+            self._front = [gap, *front]
+
+    def _drop(self, event: Event) -> None:
+        self.dropped += 1
+        if self._on_drop is not None:
+            self._on_drop(self, event)
+
+    def _notify_end(self) -> None:
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+
+    def _append_missing(self) -> None:
+        """Mark, behind what waits, the channels whose events were not taken since."""
+        self._tail += [Gap(channel=channel) for channel in self._missing or ()]
+        self._missing = None
+
+    def _check_free(self) -> None:
+        if self._worker is not None or self._sink is not None or self._waiter is not None:
+            raise SubscriberStateError(_BUSY)
+
+    def _waiting(self) -> list[Event]:
+        if self._missing:
+            self._append_missing()
+        return [*reversed(self._front or ()), *reversed(self._head), *self._tail]
+
+    def _hand(self, events: Sequence[Event]) -> bool:
+        assert self._sink is not None
+        try:
+            return self._sink(events)
+        except Exception as exc:
+            self.failed(exc)
+            return False
+
+    def _queue_from(self, channel: str, events: Sequence[Event]) -> None:
+        """Let events enter the backlog from now on, beginning with ``events``."""
+        if not self._direct:
+            return
+        self._settle()
+        if events and (position := events[0].position) is not None:
+            self._positions[channel] = before(position)
+        self._direct = False
+        self._retarget()
+
+    def _handed(self, event: Event) -> None:
+        if event.position is not None:
+            self._positions[event.channel] = event.position
+
+    def _settle(self) -> None:
+        """Write down how far the sink has come; until now the channels knew."""
+        for channel, place in self._places.items():
+            if (position := place.position_of(self)) is not None:
+                self._positions[channel] = position
+
+    def _retarget(self) -> None:
+        for place in self._places.values():
+            place.retarget(self)
+
+    async def _wait(self) -> bool:
+        """Wait for events; False when none will come."""
+        if self._missing:
+            self._append_missing()
+            return True
+        if self._end_reason is not None or self._draining:
+            return False
+        if self._waiter is not None or self._sink is not None:
+            raise SubscriberStateError(_BUSY)
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+        return True
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _discard(self) -> None:
+        self._head, self._tail, self._front, self._bytes = [], [], None, 0
+        if self._room is not None:
+            self._room.set()
+
+
+def check_backlog(
+    max_backlog: int | None, strategy: str, max_backlog_bytes: int | None = None
+) -> None:
+    """Refuse limits that make no sense.
+
+    Raises:
+        ConfigurationError: Naming the one that is wrong.
+    """
+    if max_backlog is not None and max_backlog < 1:
+        raise ConfigurationError(
+            f"max_backlog={max_backlog}: pass at least 1, or None for no limit"
+        )
+    if max_backlog_bytes is not None and max_backlog_bytes < 1:
+        raise ConfigurationError(
+            f"max_backlog_bytes={max_backlog_bytes}: pass at least 1, or None for no limit"
+        )
+    if strategy not in get_args(BacklogStrategy):
+        raise ConfigurationError(
+            f"backlog_strategy={strategy!r}: use one of {', '.join(get_args(BacklogStrategy))}"
+        )

@@ -1,0 +1,214 @@
+"""Keeping one listener open, and the broker's subscriptions equal to what is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from channels.core._backend import ChannelsBackend, Listener, Lost
+from channels.core._backoff import Backoff
+from channels.core._errors import BackendException, BackendRefused, BackendUnavailable
+from channels.core._event import Event
+from channels.core._router import Router
+
+logger = logging.getLogger("channels")
+
+RETRY_REFUSED = 30.0
+"""Seconds after which a channel that the broker refused is asked for again."""
+
+
+class Supervisor:
+    """Keep one listener open, and open another when it breaks; nothing else reconnects.
+
+    Args:
+        backend: Makes the listeners.
+        router: Knows what is wanted, and takes what arrives.
+        connect_timeout: Seconds that one attempt to connect may take.
+    """
+
+    def __init__(
+        self,
+        backend: ChannelsBackend,
+        router: Router,
+        connect_timeout: float,
+    ) -> None:
+        self._backend = backend
+        self._router = router
+        self._connect_timeout = connect_timeout
+        self._backoff = Backoff()
+        self._task: asyncio.Task[None] | None = None
+        self._first: asyncio.Future[None] | None = None
+
+    async def start(self, *, require_broker: bool) -> None:
+        """Connect; if that takes too long, go on trying in the background.
+
+        Raises:
+            BackendRefused: The broker will not have us.
+            BackendUnavailable: Not connected in time, and ``require_broker`` is set.
+        """
+        self._first = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(self._first), name="channels-supervisor")
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await asyncio.shield(self._first)
+        except TimeoutError:
+            if require_broker:
+                await self.stop()
+                raise BackendUnavailable(
+                    f"no connection to the broker within {self._connect_timeout:g} s"
+                ) from None
+            logger.error(
+                "no connection to the broker within %g s; going on without, and trying again",
+                self._connect_timeout,
+            )
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Close the connection and stop trying."""
+        if self._task is not None:
+            await end(self._task)
+            self._task = None
+        if self._first is not None:
+            self._first.cancel()
+
+    async def _run(self, first: asyncio.Future[None]) -> None:
+        while True:
+            try:
+                await self._connect_and_serve(first)
+            except BackendRefused as exc:
+                if not first.done():
+                    first.set_exception(exc)
+                    return
+                logger.error("the broker refuses the connection: %s; trying again", exc)
+            except BackendException as exc:
+                logger.warning("connection to the broker lost: %s; connecting again", exc)
+            except Exception:
+                logger.exception("the listener failed; connecting again")
+            await self._backoff.pause()
+
+    async def _connect_and_serve(self, first: asyncio.Future[None]) -> None:
+        listening = self._backend.listen()
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                listener = await listening.__aenter__()
+        except TimeoutError:
+            raise BackendUnavailable(f"no connection within {self._connect_timeout:g} s") from None
+        connection = Connection(listener, self._router, self._backoff)
+        try:
+            self._router.connect()
+            if not first.done():
+                first.set_result(None)
+            await connection.serve()
+        finally:
+            self._router.disconnect()
+            await listening.__aexit__(None, None, None)
+
+
+class Connection:
+    """One listener's life: reads what arrives, and reconciles its subscriptions with what is wanted.
+
+    Invariants:
+        * ``_actual`` holds the names that the broker has confirmed on this connection, less
+          those that it was told to drop.
+    """
+
+    def __init__(self, listener: Listener, router: Router, backoff: Backoff) -> None:
+        self._listener = listener
+        self._router = router
+        self._backoff = backoff
+        self._actual: set[str] = set()
+        self._retries: list[asyncio.TimerHandle] = []
+
+    async def serve(self) -> None:
+        """Run until the connection is gone.
+
+        Raises:
+            BackendException: Why it is.
+        """
+        reader = asyncio.create_task(self._read(), name="channels-reader")
+        reconciler = asyncio.create_task(self._reconcile(), name="channels-reconciler")
+        try:
+            await asyncio.wait({reader, reconciler}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for retry in self._retries:
+                retry.cancel()
+            await end(reader, reconciler)
+        for task in (reader, reconciler):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        raise BackendUnavailable("the listener ended")
+
+    async def _read(self) -> None:
+        async for arrived in self._listener:
+            events = arrived
+            if any(type(item) is Lost for item in arrived):
+                events = [item for item in arrived if not self._is_lost(item)]
+            if events:
+                await self._router.take(events)  # type: ignore[arg-type]
+
+    def _is_lost(self, item: Event | Lost) -> bool:
+        if not isinstance(item, Lost):
+            return False
+        self._actual.difference_update(item.channels)
+        self._router.unconfirm(item.channels)
+        self._want(item.channels)
+        return True
+
+    def _want(self, names: Sequence[str]) -> None:
+        self._router.changed.update(dict.fromkeys(names))
+        self._router.wake.set()
+
+    async def _reconcile(self) -> None:
+        router = self._router
+        while True:
+            await router.wake.wait()
+            router.wake.clear()
+            changed, router.changed = router.changed, {}
+            add: list[str] = []
+            drop: list[str] = []
+            for name in changed:
+                channel = router.channels.get(name)
+                if channel is not None and channel.is_wanted:
+                    if name not in self._actual:
+                        add.append(name)
+                    continue
+                if channel is not None:
+                    router.forget(channel)
+                if name in self._actual:
+                    drop.append(name)
+            self._actual.difference_update(drop)
+            if drop:
+                await self._listener.unsubscribe(drop)
+            if add:
+                await self._subscribe(add)
+            if not router.changed:
+                self._backoff.reset()
+
+    async def _subscribe(self, names: list[str]) -> None:
+        try:
+            tops = await self._listener.subscribe(names)
+        except BackendUnavailable:
+            raise
+        except BackendException as exc:
+            if len(names) > 1:
+                for name in names:
+                    await self._subscribe([name])
+            else:
+                self._router.refuse(names[0], exc)
+                loop = asyncio.get_running_loop()
+                self._retries.append(loop.call_later(RETRY_REFUSED, self._want, names))
+            return
+        self._actual.update(names)
+        # Who left while this was under way is in `changed` again; the next pass drops it.
+        self._router.confirm(tops)
+
+
+async def end(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks and wait until they have ended, asking again where it was swallowed."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=1.0)

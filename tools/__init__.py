@@ -1,0 +1,1 @@
+"""What the sessions of ``noxfile.py`` and ``.ci/run`` are made of; nothing here is shipped."""
