@@ -7,18 +7,29 @@ from kit._binaries import missing
 from kit._ports import Port
 from kit._resp import ReplyError
 from kit._server import Server, ServerFailed
+from kit._tls import Authority, Certificate, authority
 from kit._wait import eventually, wait_until
-from kit.postgres import PostgresServer, copy_data
+from kit.cluster import ClusterNode, RedisCluster
+from kit.pgbouncer import PgBouncer
+from kit.postgres import PostgresServer
 from kit.redis import RedisServer
+from kit.sentinel import RedisSentinel, SentinelNode
 
 __all__ = (
+    "Authority",
+    "Certificate",
+    "ClusterNode",
+    "PgBouncer",
     "Port",
     "PostgresServer",
+    "RedisCluster",
+    "RedisSentinel",
     "RedisServer",
     "ReplyError",
+    "SentinelNode",
     "Server",
     "ServerFailed",
-    "copy_data",
+    "authority",
     "eventually",
     "missing",
     "wait_until",

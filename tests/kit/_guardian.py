@@ -16,7 +16,7 @@ import signal
 import sys
 from contextlib import suppress
 
-from _tree import descendants
+from _tree import descendants  # type: ignore[import-not-found]  # a script's sibling
 
 
 def kill_tree(pid: int) -> None:

@@ -1,6 +1,7 @@
 """The run's own directory, and the guardian that empties the place when the run ends."""
 
 import atexit
+import os
 import subprocess
 import sys
 import tempfile
@@ -8,8 +9,12 @@ from pathlib import Path
 from threading import Lock
 
 
+_MEMORY = "/dev/shm"
+_ROOM = 2 * 1024**3
+
+
 class Home:
-    """Own a directory under the system's temporary one, removed with all servers at the end.
+    """Own a directory in memory or among the temporary ones, removed with all servers at the end.
 
     Made at the first use, so a run without servers pays nothing.
     """
@@ -24,6 +29,13 @@ class Home:
     def guardian_pid(self) -> int | None:
         """The guardian's process id, None while there is none."""
         return self._guardian.pid if self._guardian else None
+
+    @property
+    def files(self) -> set[int]:
+        """The file descriptors it keeps open for the whole run."""
+        if self._guardian is None or self._guardian.stdin is None:
+            return set()
+        return {self._guardian.stdin.fileno()}
 
     def make_directory(self, name: str) -> Path:
         """Make a new empty directory; ``name`` is only its beginning."""
@@ -61,7 +73,7 @@ class Home:
     def _open(self) -> None:
         if self._guardian is not None:
             return
-        self._directory = Path(tempfile.mkdtemp(prefix="channels-kit-"))
+        self._directory = Path(tempfile.mkdtemp(prefix="channels-kit-", dir=_fastest()))
         self._directory.chmod(0o711)  # PostgreSQL runs as another user when we are root
         script = Path(__file__).with_name("_guardian.py")
         self._guardian = subprocess.Popen(
@@ -73,6 +85,16 @@ class Home:
             start_new_session=True,  # Ctrl-C and a hang-up are for the run, not for us
         )
         atexit.register(self.close)
+
+
+def _fastest() -> str | None:
+    """Return the memory file system, if it has room; a PostgreSQL is 30 MB in 1,000 files."""
+    try:
+        found = os.statvfs(_MEMORY)
+    except FileNotFoundError:
+        return None
+    has_room = found.f_bavail * found.f_frsize >= _ROOM
+    return _MEMORY if has_room and not found.f_flag & os.ST_NOEXEC else None
 
 
 home = Home()

@@ -8,7 +8,7 @@ import socket
 FIRST, LAST = 15000, 25000
 
 
-class Port(int):
+class Port:
     """A loopback TCP port that is ours until released.
 
     The claim is a UDP socket bound to the same number. TCP and UDP ports are separate, so a
@@ -16,7 +16,9 @@ class Port(int):
     takes it back when that process dies.
     """
 
-    _claim: socket.socket
+    def __init__(self, number: int, claim: socket.socket) -> None:
+        self.number = number
+        self._claim = claim
 
     @classmethod
     def claim(cls) -> "Port":
@@ -37,9 +39,7 @@ class Port(int):
             except OSError:
                 claim.close()
                 continue
-            port = cls(number)
-            port._claim = claim
-            return port
+            return cls(number, claim)
         raise OSError(f"no free port between {FIRST} and {LAST}")
 
     def release(self) -> None:

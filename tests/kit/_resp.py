@@ -12,17 +12,22 @@ class ReplyError(Exception):
     """The server answered with an error."""
 
 
-def ask(path: Path, commands: Iterable[tuple[object, ...]], timeout: float = 5.0) -> list[Reply]:
-    """Send ``commands`` over a unix socket in one go and return the replies.
+def ask(
+    address: Path | tuple[str, int],
+    commands: Iterable[tuple[object, ...]],
+    timeout: float = 5.0,
+) -> list[Reply]:
+    """Send ``commands`` to a unix socket or a port in one go and return the replies.
 
     Raises:
         ReplyError: A reply was an error; those before it took effect.
         OSError: Nobody answers there.
     """
     batch = list(commands)
-    with socket.socket(socket.AF_UNIX) as connection:
+    family = socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET
+    with socket.socket(family) as connection:
         connection.settimeout(timeout)
-        connection.connect(str(path))
+        connection.connect(str(address) if isinstance(address, Path) else address)
         connection.sendall(b"".join(map(_encode, batch)))
         with connection.makefile("rb") as stream:
             return [_read(stream) for _ in batch]

@@ -8,21 +8,40 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
+from weakref import WeakSet
 
 from kit._home import home
 from kit._ports import Port
 from kit._tree import descendants, state
+from kit._user import Credentials
 from kit._wait import INTERVAL, wait_until
 
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 10.0
 
+_servers: "WeakSet[Server]" = WeakSet()
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder with owners and modes."""
+    subprocess.run(["cp", "-a", source, target], check=True)
+
 
 class ServerFailed(RuntimeError):
     """A private server did not start or did not stop; the message ends with its log."""
+
+
+def _has_ended(pid: int) -> bool:
+    return state(pid) in ("", "Z")
+
+
+def running() -> "list[Server]":
+    """Return the servers that run now."""
+    return sorted((server for server in _servers if server.is_running), key=str)
 
 
 class Server(ABC):
@@ -38,11 +57,14 @@ class Server(ABC):
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self) -> None:
-        self.port = Port.claim()
+        self._port = Port.claim()
+        self.port = self._port.number
         self.directory = home.make_directory(self.kind)
         self.data = self.directory / "data"
         self._log = self.directory / "log"
         self._log_start = 0
+        self._saves = 0
+        _servers.add(self)
         self._process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
@@ -103,18 +125,7 @@ class Server(ABC):
 
     def stop(self) -> None:
         """Ask it to end in order, thawing it first, and wait until it has."""
-        if self._process is None:
-            return
-        self.thaw()
-        self._process.send_signal(self.stop_signal)
-        try:
-            self._process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise ServerFailed(
-                f"{self} did not stop within {STOP_TIMEOUT} s; its log:\n{self.log()}"
-            ) from None
-        self._reap()
+        self._end(self.stop_signal)
 
     def kill(self) -> None:
         """End it and its children with ``kill -9``, as when the machine loses power."""
@@ -126,7 +137,7 @@ class Server(ABC):
             self._signal(signal.SIGKILL, pid)
         self._reap()
         for pid in children:
-            wait_until(lambda pid=pid: state(pid) in ("", "Z"), f"the end of {pid}")
+            wait_until(partial(_has_ended, pid), f"the end of {pid}")
 
     def freeze(self) -> None:
         """Stop all of its processes: connections stay open, nothing answers."""
@@ -150,14 +161,26 @@ class Server(ABC):
 
     def wipe(self) -> None:
         """Throw the data of a server that is not running away."""
-        if self._process is not None:
-            raise ServerFailed(f"{self} is running on that data")
+        self._check_not_running()
         shutil.rmtree(self.data, ignore_errors=True)
+
+    def save_data(self) -> Path:
+        """Copy the data of a server that is not running; see `restore_data`."""
+        self._check_not_running()
+        self._saves += 1
+        target = self.directory / f"save-{self._saves}"
+        copy_tree(self.data, target)
+        return target
+
+    def restore_data(self, saved: Path) -> None:
+        """Put back what `save_data` returned, as an operator would a backup."""
+        self.wipe()
+        copy_tree(saved, self.data)
 
     def close(self) -> None:
         """End it and forget its data and its port."""
         self.kill()
-        self.port.release()
+        self._port.release()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def log(self, lines: int = 60) -> str:
@@ -186,6 +209,10 @@ class Server(ABC):
     def __str__(self) -> str:
         return f"{self.kind} on port {self.port}"
 
+    def _check_not_running(self) -> None:
+        if self._process is not None:
+            raise ServerFailed(f"{self} is running on that data")
+
     def _spawn(self) -> None:
         with self._log.open("ab") as log:
             self._log_start = log.tell()
@@ -201,8 +228,23 @@ class Server(ABC):
             )
         home.watch(self._process.pid)
 
-    def _credentials(self) -> dict[str, object]:
+    def _credentials(self) -> Credentials:
+        """Return whom it runs as; nothing is whom we run as."""
         return {}
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self.thaw()
+        self._process.send_signal(number)
+        try:
+            self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise ServerFailed(
+                f"{self} did not end within {STOP_TIMEOUT} s; its log:\n{self.log()}"
+            ) from None
+        self._reap()
 
     def _reap(self) -> None:
         assert self._process

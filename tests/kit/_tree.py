@@ -34,7 +34,9 @@ def state(pid: int) -> str:
     if (PROC / "self/stat").exists():
         fields = _stat(pid)
         return fields[0] if fields else ""
-    listing = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True)
+    listing = subprocess.run(
+        ["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
     return listing.stdout.strip()[:1]
 
 

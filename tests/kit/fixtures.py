@@ -1,19 +1,35 @@
-"""The kit's pytest fixtures; a test run loads them with ``-p kit.fixtures``."""
+"""The kit's pytest fixtures; a test run loads them with ``-p kit.fixtures``.
+
+``CHANNELS_REDIS`` and ``CHANNELS_POSTGRES`` choose the servers: "redis" or "valkey", and 15, 16 or
+18; or the URL of a server that runs already, for the tests that share one and harm none.
+"""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import TypeVar, cast
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from kit._binaries import PostgresVersion, RedisFlavour
+from kit._databases import Databases
 from kit._home import home
-from kit.postgres import PostgresServer
+from kit._resp import Reply, ask
+from kit._server import Server, running
+from kit.cluster import RedisCluster
+from kit.postgres import PostgresServer, connect
 from kit.redis import RedisServer
+from kit.sentinel import RedisSentinel
+
+pytest_plugins = ["kit.leaks"]
+
+S = TypeVar("S", bound=Server)
 
 _numbers = count(1)
+_run = f"t{os.getpid()}_"
 
 
 @dataclass(frozen=True)
@@ -22,7 +38,24 @@ class RedisSpace:
 
     url: str
     key_prefix: str
-    server: RedisServer
+    own_server: RedisServer | None
+
+    @property
+    def server(self) -> RedisServer:
+        """The shared server; a test that asks for it is skipped where it is not ours."""
+        return _ours(self.own_server)
+
+    def command(self, *words: object) -> Reply:
+        """Run one command and return its reply."""
+        if self.own_server is not None:
+            return self.own_server.command(*words)
+        url = urlsplit(self.url)
+        login: list[tuple[object, ...]] = []
+        if url.password:
+            login = [("AUTH", unquote(url.username or "") or "default", unquote(url.password))]
+        database = url.path.strip("/") or "0"
+        address = (url.hostname or "localhost", url.port or 6379)
+        return ask(address, [*login, ("SELECT", database), words])[-1]
 
 
 @dataclass(frozen=True)
@@ -31,7 +64,18 @@ class PostgresSpace:
 
     url: str
     name: str
-    server: PostgresServer
+    own_server: PostgresServer | None
+
+    @property
+    def server(self) -> PostgresServer:
+        """The shared server; a test that asks for it is skipped where it is not ours."""
+        return _ours(self.own_server)
+
+    def execute(self, query: str, *args: object) -> list[tuple[object, ...]]:
+        """Run SQL on a connection of its own and return the rows, if there are any."""
+        with connect(self.url) as connection:
+            cursor = connection.execute(query.encode(), args or None)
+            return cursor.fetchall() if cursor.description else []
 
 
 def pytest_unconfigure() -> None:
@@ -39,25 +83,49 @@ def pytest_unconfigure() -> None:
     home.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the servers' logs with a test that failed."""
+    report = yield
+    if report.failed:
+        for server in running():
+            report.sections.append((f"log of {server}", server.log(30)))
+    return report
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """Give the run's shared Redis: not to be killed, frozen or configured."""
-    with RedisServer() as server:
+    with RedisServer(_redis_flavour()) as server:
         yield server
 
 
 @pytest.fixture
-def redis_space(redis_server: RedisServer) -> RedisSpace:
+def redis_space(request: pytest.FixtureRequest) -> Iterator[RedisSpace]:
     """Give an empty Redis and a key prefix that no other test has."""
-    redis_server.command("FLUSHALL")
-    return RedisSpace(redis_server.url, f"t{next(_numbers)}:", redis_server)
+    prefix = f"{_run}{next(_numbers)}:"
+    if "://" in (url := os.environ.get("CHANNELS_REDIS", "")):
+        space = RedisSpace(url, prefix, None)
+        yield space
+        keys = space.command("KEYS", f"*{prefix}*")
+        if keys:
+            space.command("DEL", *cast(list[Reply], keys))
+        return
+    server: RedisServer = request.getfixturevalue("redis_server")
+    server.command("FLUSHALL")
+    yield RedisSpace(server.url, prefix, server)
 
 
 @pytest.fixture
 def make_redis() -> Iterator[Callable[..., RedisServer]]:
     """Give a function that starts a private `RedisServer` with the options it is given."""
     with ExitStack() as stack:
-        yield lambda *args, **options: stack.enter_context(RedisServer(*args, **options))
+
+        def make(flavour: RedisFlavour | None = None, **options: object) -> RedisServer:
+            server = RedisServer(flavour or _redis_flavour(), **options)  # type: ignore[arg-type]
+            return stack.enter_context(server)
+
+        yield make
 
 
 @pytest.fixture
@@ -67,29 +135,99 @@ def private_redis(make_redis: Callable[..., RedisServer]) -> RedisServer:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """Give the run's shared PostgreSQL: not to be killed, frozen or configured."""
-    with PostgresServer() as server:
-        yield server
+def redis_cluster() -> Iterator[RedisCluster]:
+    """Give the run's shared cluster of three masters: not to be harmed."""
+    with RedisCluster(flavour=_redis_flavour()) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def postgres_space(postgres_server: PostgresServer) -> Iterator[PostgresSpace]:
+def private_cluster() -> Iterator[RedisCluster]:
+    """Give a cluster of the test's own, three masters with a replica each."""
+    with RedisCluster(replicas=1, flavour=_redis_flavour()) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def private_sentinel() -> Iterator[RedisSentinel]:
+    """Give a master, a replica and three Sentinels of the test's own."""
+    with RedisSentinel(flavour=_redis_flavour()) as sentinel:
+        yield sentinel
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """Give the run's shared PostgreSQL: not to be killed, frozen or configured."""
+    with PostgresServer(_postgres_version()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    """Give the databases that `postgres_space` lends."""
+    url = os.environ.get("CHANNELS_POSTGRES", "")
+    if "://" in url:
+        databases = Databases(url, _run)
+        yield databases
+        databases.close()
+    else:
+        yield Databases(request.getfixturevalue("postgres_server").url, _run)
+
+
+@pytest.fixture
+def postgres_space(
+    request: pytest.FixtureRequest, postgres_databases: Databases
+) -> Iterator[PostgresSpace]:
     """Give an empty database on the shared PostgreSQL."""
-    name = f"t{next(_numbers)}"
-    url = postgres_server.create_database(name)
-    yield PostgresSpace(url, name, postgres_server)
-    postgres_server.drop_database(name)
+    name = postgres_databases.take()
+    url = os.environ.get("CHANNELS_POSTGRES", "")
+    if "://" in url:
+        yield PostgresSpace(urlsplit(url)._replace(path=f"/{name}").geturl(), name, None)
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        yield PostgresSpace(server.url_for(name), name, server)
+    postgres_databases.give_back(name)
 
 
 @pytest.fixture
 def make_postgres() -> Iterator[Callable[..., PostgresServer]]:
     """Give a function that starts a private `PostgresServer` with the options it is given."""
     with ExitStack() as stack:
-        yield lambda *args, **options: stack.enter_context(PostgresServer(*args, **options))
+
+        def make(version: PostgresVersion | None = None, **options: object) -> PostgresServer:
+            server = PostgresServer(version or _postgres_version(), **options)  # type: ignore[arg-type]
+            return stack.enter_context(server)
+
+        yield make
 
 
 @pytest.fixture
 def private_postgres(make_postgres: Callable[..., PostgresServer]) -> PostgresServer:
     """Give a running PostgreSQL of the test's own, to be killed or frozen; it keeps its data."""
     return make_postgres()
+
+
+def _redis_flavour() -> RedisFlavour | None:
+    match os.environ.get("CHANNELS_REDIS", ""):
+        case "redis" | "valkey" as flavour:
+            return flavour
+        case choice if not choice or "://" in choice:
+            return None
+        case choice:
+            raise pytest.UsageError(f"CHANNELS_REDIS is neither redis, valkey nor a URL: {choice}")
+
+
+def _postgres_version() -> PostgresVersion | None:
+    match os.environ.get("CHANNELS_POSTGRES", ""):
+        case "15" | "16" | "18" as version:
+            return cast(PostgresVersion, int(version))
+        case choice if not choice or "://" in choice:
+            return None
+        case choice:
+            raise pytest.UsageError(f"CHANNELS_POSTGRES is not 15, 16, 18 or a URL: {choice}")
+
+
+def _ours(server: S | None) -> S:
+    if server is None:
+        pytest.skip("server: needs one that the kit started")
+    return server

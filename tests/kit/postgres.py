@@ -1,22 +1,22 @@
 """A private PostgreSQL."""
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
-
-import psycopg
-from psycopg import sql
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kit._binaries import PostgresVersion, postgres_programs
 from kit._home import home
-from kit._server import START_TIMEOUT, Server
+from kit._server import Server, copy_tree
+from kit._user import Credentials, hand_over, unprivileged
+
+if TYPE_CHECKING:
+    from psycopg import Connection
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -49,12 +49,19 @@ class PostgresServer(Server):
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # fast: waits for nobody
 
     def __init__(
-        self, version: PostgresVersion | None = None, *, settings: dict[str, object] | None = None
+        self,
+        version: PostgresVersion | None = None,
+        *,
+        settings: dict[str, object] | None = None,
     ) -> None:
         self._programs = _readable(postgres_programs(version))
         super().__init__()
-        self._settings: dict[str, object] = {**SETTINGS, **(settings or {}), "port": self.port}
-        _own(self.directory)
+        self._settings: dict[str, object] = {
+            **SETTINGS,
+            **(settings or {}),
+            "port": self.port,
+        }
+        hand_over(self.directory)
 
     @property
     def url(self) -> str:
@@ -75,25 +82,21 @@ class PostgresServer(Server):
         return f"{scheme}://{login}@{self.host}:{port or self.port}/{database}"
 
     def execute(self, query: str, *args: object, database: str = "postgres") -> list[Any]:
-        """Run SQL as superuser on a connection of its own, each statement for itself.
+        """Run SQL as superuser on a connection of its own and return the rows, if any.
 
         Args:
-            query: Statements; with ``args`` one statement with ``%s``.
-            args: Its parameters.
+            query: A statement with ``%s`` for each of ``args``, or without any several
+                statements, which then are one transaction.
+            args: Parameters.
             database: Where.
-
-        Returns:
-            The rows, if there are any.
         """
         with self.connect(database) as connection:
             cursor = connection.execute(query.encode(), args or None)
             return cursor.fetchall() if cursor.description else []
 
-    @contextmanager
-    def connect(self, database: str = "postgres") -> Iterator[psycopg.Connection[Any]]:
+    def connect(self, database: str = "postgres") -> "AbstractContextManager[Connection[Any]]":
         """Open a psycopg connection in autocommit mode as superuser."""
-        with psycopg.connect(self.url_for(database), autocommit=True, connect_timeout=5) as c:
-            yield c
+        return connect(self.url, database)
 
     def create_database(
         self, name: str, *, encoding: str = "UTF8", template: str = "template0"
@@ -108,9 +111,7 @@ class PostgresServer(Server):
 
     def create_role(self, name: str, password: str = "secret") -> None:
         """Create a role that may log in and nothing else; see ``url_for(user=, password=)``."""
-        query = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
-        with self.connect() as connection:
-            connection.execute(query.format(sql.Identifier(name), sql.Literal(password)))
+        self.execute(f"""CREATE ROLE "{name}" LOGIN PASSWORD '{password}'""")
 
     def terminate_backends(self, where: str = "true", *args: object) -> int:
         """End the client connections that match and return how many.
@@ -128,12 +129,7 @@ class PostgresServer(Server):
 
     def stop_immediately(self) -> None:
         """Stop like ``pg_ctl -m immediate``: clients are cut off, the next start recovers."""
-        if self._process is None:
-            return
-        self.thaw()
-        self._process.send_signal(signal.SIGQUIT)
-        self._process.wait(START_TIMEOUT)
-        self._reap()
+        self._end(signal.SIGQUIT)
 
     def kill_postmaster(self) -> None:
         """Kill the postmaster alone; its children notice and end, each in its own time."""
@@ -144,10 +140,20 @@ class PostgresServer(Server):
         """End it and forget its data and its port."""
         if self.is_running:
             self.stop_immediately()  # unlike a kill it removes its shared memory
+        self._remove_shared_memory()
         super().close()
 
+    def _remove_shared_memory(self) -> None:
+        """Remove the segment that a killed server has left, as its next start would."""
+        try:
+            segment = (self.data / "postmaster.pid").read_text().splitlines()[6].split()[1]
+        except (FileNotFoundError, IndexError):
+            return
+        if ipcrm := shutil.which("ipcrm"):
+            subprocess.run([ipcrm, "-m", segment], capture_output=True, check=False)
+
     def _prepare(self) -> None:
-        copy_data(_template(self._programs), self.data)
+        copy_tree(_template(self._programs), self.data)
 
     def _command(self) -> Sequence[str | Path]:
         settings = (part for k, v in self._settings.items() for part in ("-c", f"{k}={v}"))
@@ -163,36 +169,18 @@ class PostgresServer(Server):
     def _may_start_again(self) -> bool:
         return "is still in use" in self.log()  # by the last children of a killed postmaster
 
-    def _credentials(self) -> dict[str, object]:
-        return _credentials()
+    def _credentials(self) -> Credentials:
+        return unprivileged()
 
 
-def copy_data(source: Path, target: Path) -> None:
-    """Copy the data directory of a server that is not running."""
-    subprocess.run(["cp", "-a", source, target], check=True)
+@contextmanager
+def connect(url: str, database: str | None = None) -> Iterator["Connection[Any]"]:
+    """Open a psycopg connection in autocommit mode, to another database than the URL's if named."""
+    import psycopg  # here, so that tests of Redis alone can do without
 
-
-@cache
-def _user() -> pwd.struct_passwd | None:
-    """Return whom PostgreSQL runs as where it would refuse us, root."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise LookupError("root cannot run PostgreSQL, and there is no user postgres or nobody")
-
-
-def _credentials() -> dict[str, object]:
-    user = _user()
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
-
-
-def _own(path: Path) -> None:
-    if user := _user():
-        os.chown(path, user.pw_uid, user.pw_gid)
+    target = psycopg.conninfo.make_conninfo(url, dbname=database, connect_timeout=5)
+    with psycopg.connect(target, autocommit=True) as connection:
+        yield connection
 
 
 @cache
@@ -200,7 +188,7 @@ def _readable(programs: Path) -> Path:
     """Return the programs' folder, or a copy where the other user cannot reach it."""
     try:
         _run([programs / "postgres", "--version"], Path("/"))
-    except OSError:
+    except (OSError, RuntimeError):
         copy = home.make_directory("postgres-programs")
         shutil.copytree(programs.parent, copy / "install", symlinks=True)
         return copy / "install" / programs.name
@@ -211,8 +199,8 @@ def _readable(programs: Path) -> Path:
 def _template(programs: Path) -> Path:
     """Run ``initdb`` once per version."""
     directory = home.make_directory("initdb")
-    _own(directory)
-    command = [
+    hand_over(directory)
+    command: list[str | Path] = [
         *(programs / "initdb", "--pgdata", directory / "data", "--username", "postgres"),
         *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--wal-segsize", "1"),
     ]
@@ -229,7 +217,7 @@ def _run(command: Sequence[str | Path], directory: Path) -> None:
         cwd=directory,
         env={"PATH": os.defpath, "LC_ALL": "C"},
         check=False,
-        **_credentials(),
+        **unprivileged(),
     )
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed:\n{done.stdout}\n{done.stderr}")

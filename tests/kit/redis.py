@@ -8,6 +8,7 @@ from urllib.parse import quote
 from kit._binaries import RedisFlavour, redis_program
 from kit._resp import Reply, ReplyError, ask
 from kit._server import Server
+from kit._tls import authority, server_certificate
 
 
 class RedisServer(Server):
@@ -19,6 +20,9 @@ class RedisServer(Server):
         user: Name of the only user that may connect (ACL); None lets everybody in.
         password: That user's password; without ``user`` the default user's.
         maxmemory: Such as "5mb", beyond which writes are refused; None is no limit.
+        tls: Speak TLS on the port, with a certificate of the kit's `authority`. Only Debian's
+            Redis can, the wheel's Valkey cannot.
+        replica_of: The server whose data it copies.
         options: More of the server's options, as ``{"repl-timeout": 5}``.
     """
 
@@ -32,15 +36,19 @@ class RedisServer(Server):
         user: str | None = None,
         password: str | None = None,
         maxmemory: str | None = None,
+        tls: bool = False,
+        replica_of: "RedisServer | None" = None,
         options: dict[str, object] | None = None,
     ) -> None:
         if user and not password:
             raise ValueError("a user needs a password")
-        self.program = redis_program(flavour)
+        self.program = redis_program("redis" if tls else flavour)
         super().__init__()
         self.user = user
         self.password = password
         self.persistent = persistent
+        self.tls = tls
+        self.replica_of = replica_of
         self._options: dict[str, object] = {"maxmemory": maxmemory} if maxmemory else {}
         self._options |= options or {}
 
@@ -49,8 +57,9 @@ class RedisServer(Server):
         """Where it listens, with user and password."""
         return self.url_for(self.port)
 
-    def url_for(self, port: int, scheme: str = "redis") -> str:
+    def url_for(self, port: int, scheme: str | None = None) -> str:
         """Return `url` with another port (a proxy's) or scheme."""
+        scheme = scheme or ("rediss" if self.tls else "redis")
         login = ""
         if self.password:
             login = f"{quote(self.user or '', safe='')}:{quote(self.password, safe='')}@"
@@ -107,17 +116,27 @@ class RedisServer(Server):
             "appendfsync": "no",  # what is written survives kill -9 without it
             "databases": 4,
             "repl-diskless-sync-delay": 0,
-            **self._options,
         }
+        if self.tls:
+            certificate = server_certificate()
+            options |= {
+                "port": 0,
+                "tls-port": self.port,
+                "tls-cert-file": certificate.file,
+                "tls-key-file": certificate.key,
+                "tls-ca-cert-file": authority().certificate.file,
+                "tls-auth-clients": "no",
+            }
+        if self.replica_of:
+            options["replicaof"] = f"{self.replica_of.host} {self.replica_of.port}"
         acl = self.directory / "users.acl"
         if self.user:
-            acl.write_text(
-                f"user default off\nuser {self.user} on >{self.password} ~* &* +@all\n"
-            )
+            acl.write_text(f"user default off\nuser {self.user} on >{self.password} ~* &* +@all\n")
             options["aclfile"] = acl
         elif self.password:
-            options["requirepass"] = self.password
-        return [self.program, *(part for k, v in options.items() for part in (f"--{k}", str(v)))]
+            options |= {"requirepass": self.password, "masterauth": self.password}
+        options |= self._options
+        return [self.program, *(part for k, v in options.items() for part in _option(k, v))]
 
     def _is_ready(self) -> bool:
         try:
@@ -129,3 +148,8 @@ class RedisServer(Server):
         except OSError:
             return False
         return True
+
+
+def _option(name: str, value: object) -> list[str]:
+    """Spell an option for the command line, where several words are several arguments."""
+    return [f"--{name}", *(str(value).split() or [""])]

@@ -19,8 +19,11 @@ from typing import NamedTuple, Protocol, Self, get_type_hints
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
-
-from channels.core._errors import BackendException, ConfigurationError, HistoryNotSupported
+from channels.core._errors import (
+    BackendException,
+    ConfigurationError,
+    HistoryNotSupported,
+)
 from channels.core._event import Event, Position
 
 DEFAULT_MAX_PAYLOAD = 1024 * 1024
@@ -174,7 +177,9 @@ class ChannelsBackend(ABC):
             BackendRefused: On entering: it answered no, and will again.
         """
 
-    async def get_history(self, requests: Sequence[HistoryRequest]) -> Sequence[History]:
+    async def get_history(
+        self, requests: Sequence[HistoryRequest]
+    ) -> Sequence[History]:
         """Read many channels' records in few round trips, where they are written.
 
         Returns:
@@ -205,9 +210,13 @@ class ChannelsBackend(ABC):
                 rest.append((name, value))
                 continue
             try:
-                options[name] = msgspec.convert(value, hints.get(name, str), strict=False)
+                options[name] = msgspec.convert(
+                    value, hints.get(name, str), strict=False
+                )
             except (msgspec.ValidationError, TypeError) as exc:
-                raise ConfigurationError(f"option {name}={value!r} of {url!r}: {exc}") from exc
+                raise ConfigurationError(
+                    f"option {name}={value!r} of {url!r}: {exc}"
+                ) from exc
         return cls._from_url(urlunsplit(parts._replace(query=urlencode(rest))), options)
 
     @classmethod

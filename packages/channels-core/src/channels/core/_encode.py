@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-
 from channels.core._errors import EncodeError
 from channels.core._event import Event
 

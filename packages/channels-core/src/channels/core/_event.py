@@ -88,7 +88,9 @@ class Event(bytes):
 
     def __repr__(self) -> str:
         place = "" if self.position is None else f", id={self.id!r}"
-        return f"{type(self).__name__}({bytes(self)!r}, channel={self.channel!r}{place})"
+        return (
+            f"{type(self).__name__}({bytes(self)!r}, channel={self.channel!r}{place})"
+        )
 
     def __reduce__(self) -> tuple[type[Event], tuple[bytes, str, Position | None]]:
         return type(self), (bytes(self), self.channel, self.position)
