@@ -24,6 +24,7 @@ from channels.core._backend import (
 from channels.core._errors import (
     ConfigurationError,
     HistoryNotSupported,
+    NotRunningError,
     PayloadTooLarge,
 )
 from channels.core._event import BEGINNING, Event, Position
@@ -90,6 +91,8 @@ class MemoryChannelsBackend(ChannelsBackend):
         return backend
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        if not self._entered:
+            raise NotRunningError("the memory backend is closed: use it inside 'async with'")
         with self._lock:
             outcomes = [self._publish(channel, data) for channel, data in messages]
             woken, self._woken = self._woken, {}
