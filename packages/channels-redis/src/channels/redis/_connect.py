@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
@@ -57,7 +57,7 @@ async def connect(
     return wire
 
 
-async def ask(target: Target, *words: str, timeout: float) -> object:
+async def ask(target: Target, *words: str, timeout: float) -> Any:
     """Run one command on a connection of its own.
 
     Raises:
@@ -67,25 +67,28 @@ async def ask(target: Target, *words: str, timeout: float) -> object:
     try:
         async with asyncio.timeout(timeout):
             await connection.connect()  # type: ignore[no-untyped-call]
-            await connection.send_command(*words)
-            return await connection.read_response()
+            return await _ask(connection, *words)
     except DRIVER_ERRORS as exc:
         raise from_driver(exc, target.address) from exc
     finally:
         await _drop(connection)
 
 
+async def _ask(connection: Any, *words: str) -> Any:
+    await connection.send_command(*words)
+    return await connection.read_response()
+
+
 async def _meet(
     connection: AbstractConnection, address: str, *, cluster: bool, run_id: bool
 ) -> Server:
     try:
-        await connection.send_command("HELLO")
-        reply = await connection.read_response()
+        reply = await _ask(connection, "HELLO")
     except ResponseError as exc:
         if not str(exc).lower().startswith("unknown command"):
             raise
         raise _too_old(address, "is older than 6.0") from exc
-    about = {bytes(k): v for k, v in zip(reply[::2], reply[1::2], strict=True)}
+    about: dict[bytes, bytes] = dict(zip(reply[::2], reply[1::2], strict=True))
     name, version = about[b"server"].decode(), about[b"version"].decode()
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers < _OLDEST.get(name, (7, 0)):
@@ -104,23 +107,21 @@ async def _meet(
 
 
 async def _run_id(connection: AbstractConnection, address: str) -> bytes:
-    await connection.send_command("INFO", "server")
     try:
-        found = re.search(rb"^run_id:(\w+)", await connection.read_response(), re.MULTILINE)
+        info: bytes = await _ask(connection, "INFO", "server")
     except ResponseError as exc:
         raise BackendRefused(
             f"{address}: the user needs permission for INFO, whose run_id tells that a server "
             f"came back without its last writes: {exc}"
         ) from exc
+    found = re.search(rb"^run_id:(\w+)", info, re.MULTILINE)
     if found is None:
         raise BackendRefused(f"{address} tells no run_id in INFO, which streams need")
     return found[1]
 
 
 def _too_old(address: str, what: str) -> BackendException:
-    return BackendRefused(
-        f"{address} {what}; channels-redis needs Redis 7.0 or Valkey 7.2 at least"
-    )
+    return BackendRefused(f"{address} {what}; needed is Redis 7.0 or Valkey 7.2 at least")
 
 
 async def _drop(connection: AbstractConnection) -> None:
@@ -132,8 +133,9 @@ async def _drop(connection: AbstractConnection) -> None:
 
 def _take_writer(connection: AbstractConnection, address: str) -> asyncio.StreamWriter:
     # redis-py has no public way to hand its transport out, and reads one reply per await.
-    writer: asyncio.StreamWriter | None = connection._writer
+    writer: asyncio.StreamWriter | None = connection._writer  # pyright: ignore[reportPrivateUsage]
     if writer is None:
         raise BackendUnavailable(f"{address} closed the connection")
-    connection._reader = connection._writer = None
+    connection._reader = None  # pyright: ignore[reportPrivateUsage]
+    connection._writer = None  # pyright: ignore[reportPrivateUsage]
     return writer

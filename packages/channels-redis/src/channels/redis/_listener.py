@@ -30,6 +30,9 @@ class Subscription:
         """The record's state when nothing was missing last."""
 
 
+Tops = Callable[[Sequence[Subscription]], Awaitable[Sequence[Position | None]]]
+"""Read the tops of some subscriptions' records."""
+
 Read = Callable[[Subscription, bytes], Event | None]
 """Make an event of a message; None for a frame that we do not understand."""
 
@@ -47,8 +50,7 @@ class RedisListener:
         heartbeat: float,
         name: Callable[[str], tuple[bytes, bytes]],
         read: Read,
-        tops: Callable[[Sequence[Subscription]], Awaitable[Sequence[Position | None]]]
-        | None = None,
+        tops: Tops | None = None,
     ) -> None:
         self._servers = servers
         self._heartbeat = heartbeat
@@ -190,9 +192,9 @@ class RedisListener:
             self._waiter.set_result(None)
 
     async def _join(self, wanted: Sequence[Subscription]) -> None:
+        refused: BackendException | None = None
         for attempt in range(1, _MOVES + 1):
             places = await self._servers.locate([each.tag for each in wanted])
-            refused: BackendException | None = None
             for address, group in places.items():
                 feed = await self._feed(address)
                 try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from channels.core import BackendException, BackendRefused, BackendUnavailable
 from channels.redis._connect import ask, connect
@@ -180,13 +180,14 @@ async def find_master(deployment: Sentinels, timeout: float) -> Target:
     name = deployment.service
     for sentinel in deployment.sentinels:
         try:
-            reply = await ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", name, timeout=share)
+            reply: Any = await ask(
+                sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", name, timeout=share
+            )
         except BackendException as exc:
             failures.append(exc)
             continue
-        if isinstance(reply, list):
-            host, port = reply
-            return deployment.target.at(host.decode(), int(port))
+        if reply is not None:
+            return deployment.target.at(reply[0].decode(), int(reply[1]))
     if len(failures) == len(deployment.sentinels):
         raise BackendUnavailable("no Sentinel tells where the master is") from failures[0]
     raise BackendRefused(f"the Sentinels know no master named {name!r}")

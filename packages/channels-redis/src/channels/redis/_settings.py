@@ -143,12 +143,12 @@ def from_client(client: object) -> Deployment:
             f"redis={type(client).__module__}.{type(client).__name__}: pass a client of "
             f"redis.asyncio, Redis or RedisCluster, or a URL"
         )
-    pool = client.connection_pool
-    if not isinstance(pool, SentinelConnectionPool):
+    pool: Any = client.connection_pool
+    if not issubclass(type(pool), SentinelConnectionPool):
         return Single(_lent(pool.connection_class, pool.connection_kwargs))
     if not pool.is_master:
         raise ConfigurationError("redis= is a client for replicas: pass Sentinel.master_for(...)")
-    asked = [sentinel.connection_pool for sentinel in pool.sentinel_manager.sentinels]
+    asked: list[Any] = [each.connection_pool for each in pool.sentinel_manager.sentinels]
     return Sentinels(
         _lent(pool.connection_class, pool.connection_kwargs),
         [_lent(each.connection_class, each.connection_kwargs) for each in asked],
@@ -159,7 +159,8 @@ def from_client(client: object) -> Deployment:
 def _target(url: str) -> Target:
     scheme, separator, rest = url.partition("://")
     try:
-        pool = ConnectionPool.from_url(scheme.removesuffix("+stream") + separator + rest)
+        pools: Any = ConnectionPool  # whose from_url is not typed
+        pool = pools.from_url(scheme.removesuffix("+stream") + separator + rest)
     except ValueError as exc:
         raise ConfigurationError(f"{scheme}://... is no Redis URL: {exc}") from exc
     return _lent(pool.connection_class, pool.connection_kwargs)
