@@ -41,7 +41,8 @@ class Belongings:
     def now(cls) -> Self:
         """Look."""
         return cls(
-            frozenset(map(int, os.listdir("/dev/fd"))) - home.files,
+            # the look itself opens one more, which is closed again when it is checked
+            frozenset(filter(_is_open, map(int, os.listdir("/dev/fd")))) - home.files,
             _children() - {home.guardian_pid},
             frozenset(thread for thread in threading.enumerate() if not _is_pytests(thread)),
         )
@@ -55,7 +56,7 @@ class Belongings:
 
     def __sub__(self, other: "Belongings") -> "Belongings":
         return Belongings(
-            frozenset(file for file in self.files - other.files if _is_open(file)),
+            self.files - other.files,
             self.children - other.children,
             self.threads - other.threads,
         )

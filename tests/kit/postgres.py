@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
 
 from kit._binaries import PostgresVersion, postgres_programs
 from kit._home import home
@@ -78,7 +79,7 @@ class PostgresServer(Server):
         scheme: str = "postgresql",
     ) -> str:
         """Return a URL for a database, a user, another port (a proxy's) or scheme."""
-        login = f"{user}:{password}" if password else user
+        login = f"{user}:{quote(password, safe='')}" if password else user
         return f"{scheme}://{login}@{self.host}:{port or self.port}/{database}"
 
     def execute(self, query: str, *args: object, database: str = "postgres") -> list[Any]:
@@ -111,7 +112,8 @@ class PostgresServer(Server):
 
     def create_role(self, name: str, password: str = "secret") -> None:
         """Create a role that may log in and nothing else; see ``url_for(user=, password=)``."""
-        self.execute(f"""CREATE ROLE "{name}" LOGIN PASSWORD '{password}'""")
+        quoted = password.replace("'", "''")
+        self.execute(f"""CREATE ROLE "{name}" LOGIN PASSWORD '{quoted}'""")
 
     def terminate_backends(self, where: str = "true", *args: object) -> int:
         """End the client connections that match and return how many.
