@@ -164,7 +164,7 @@ class Feed(Wire):
                 return
             self._requests.append(_Request(None, ()))
             self._transport.write(PING)
-            self._pinged = 0.0
+            self._pinged = self._loop.time()
         self._timer = self._loop.call_later(self._heartbeat, self._beat)
 
 
