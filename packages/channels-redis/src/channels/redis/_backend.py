@@ -81,7 +81,7 @@ class RedisBackend(ChannelsBackend):
         self._keys = Keys(key_prefix, self._deployment.target.database)
         self._replicas: Replicas | None = None
         if wait_replicas:
-            patience = int(min(timeout / 2, 1.0) * 1000)
+            patience = max(1, int(timeout / 2 * 1000))
             self._replicas = Replicas(wait_replicas, command("WAIT", wait_replicas, patience))
         self._running: Servers | None = None
 

@@ -67,8 +67,8 @@ class RedisChannelsStreamBackend(RedisBackend):
         cap_streams_approximate: Let the server trim where it is cheap, and keep up to about a
             hundred events more. Default False.
         wait_replicas: How many replicas must have an event before ``publish`` gives it a
-            position; where they have not within a second (or half of ``timeout``) the outcome
-            is ``PublishUnconfirmed``. Default 0.
+            position; where they have not within half of ``timeout`` the outcome is
+            ``PublishUnconfirmed``. Default 0.
         cluster: Whether the URL names members of a cluster; Pub/Sub is sharded there.
         sentinel: The master's name, if the URL names Sentinels.
         sentinel_username: For the Sentinels' own login; the URL's is for the master.
