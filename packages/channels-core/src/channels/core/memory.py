@@ -59,13 +59,9 @@ class MemoryChannelsBackend(ChannelsBackend):
         max_payload: int = DEFAULT_MAX_PAYLOAD,
     ) -> None:
         if history < 0:
-            raise ConfigurationError(
-                f"history={history}: pass how many events to keep, 0 for none"
-            )
+            raise ConfigurationError(f"history={history}: pass how many events to keep, 0 for none")
         if max_age is not None and max_age <= 0:
-            raise ConfigurationError(
-                f"max_age={max_age}: pass seconds above 0, or None"
-            )
+            raise ConfigurationError(f"max_age={max_age}: pass seconds above 0, or None")
         if max_channels < 1:
             raise ConfigurationError(f"max_channels={max_channels}: pass at least 1")
         self.keeps_history = history > 0
@@ -120,9 +116,7 @@ class MemoryChannelsBackend(ChannelsBackend):
         finally:
             await listener.unsubscribe(list(listener.channels))
 
-    async def get_history(
-        self, requests: Sequence[HistoryRequest]
-    ) -> Sequence[History]:
+    async def get_history(self, requests: Sequence[HistoryRequest]) -> Sequence[History]:
         if not self.keeps_history:
             raise HistoryNotSupported("this memory backend keeps none; pass history=N")
         with self._lock:
@@ -225,9 +219,7 @@ class _MemoryListener:
     async def subscribe(self, channels: Sequence[str]) -> Mapping[str, Position | None]:
         self.channels.update(channels)
         with self._backend._lock:
-            return {
-                channel: self._backend._subscribe(self, channel) for channel in channels
-            }
+            return {channel: self._backend._subscribe(self, channel) for channel in channels}
 
     async def unsubscribe(self, channels: Sequence[str]) -> None:
         self.channels.difference_update(channels)
@@ -253,9 +245,7 @@ class _MemoryListener:
         while True:
             while not self.arrived:
                 self._waiter = self._loop.create_future()
-                if (
-                    self.arrived
-                ):  # came from another thread, before it could see the waiter
+                if self.arrived:  # came from another thread, before it could see the waiter
                     self._waiter.set_result(None)
                 try:
                     await self._waiter
