@@ -30,8 +30,8 @@ class Proof:
         self.received: list[int | None] = []
         self.gaps: list[str] = []
         self._next = 0
-        self._publishing = asyncio.Event()
-        self._publishing.set()
+        self._stopping = False
+        self._stopped = asyncio.Event()
 
     @property
     def numbers(self) -> list[int]:
@@ -55,9 +55,10 @@ class Proof:
         return number
 
     async def keep_publishing(self) -> None:
-        while True:
+        while not self._stopping:
             await self.publish()
             await asyncio.sleep(0.002)
+        self._stopped.set()
 
     async def published(self, count: int) -> None:
         """Wait until so many more were acknowledged."""
@@ -68,6 +69,14 @@ class Proof:
         """Wait until what is acknowledged from now on arrives."""
         seen = self._next
         await eventually(lambda: bool(self.numbers) and self.numbers[-1] > seen, "arrival", 15)
+
+    async def finished(self) -> None:
+        """Wait until events arrive again, publish no more, and wait for the last one."""
+        await self.arrived()
+        self._stopping = True
+        await self._stopped.wait()
+        last = max(self.acknowledged)
+        await eventually(lambda: last in self.numbers, "the last event", 15)
 
     def check(self) -> None:
         """Once, in order, and what is missing was told at its place."""

@@ -6,7 +6,6 @@ from itertools import count
 from typing import ClassVar
 
 import pytest
-from redis.asyncio import Redis
 from redis.asyncio import RedisCluster as ClusterClient
 
 from channels.core import ChannelsBackend
@@ -60,46 +59,19 @@ class TestStream(StreamSuite):
     pass
 
 
-class TestStreamThatLosesItsMeta(StreamSuite):
-    async def lose_record(self, channel: str) -> None:
-        keys = RedisChannelsStreamBackend(self.url, key_prefix=self.prefix)._keys
-        self.command("DEL", keys.meta(channel))
-
-
-class TestStreamApproximate(StreamSuite):
-    approximate = True
-    history_at_most = 300
-
-
-class TestPubSubPythonParser(TestPubSub):
-    @pytest.fixture(autouse=True)
-    def parser(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_wire, "make_parser", PythonParser)
-
-
-class TestStreamPythonParser(StreamSuite):
-    @pytest.fixture(autouse=True)
-    def parser(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_wire, "make_parser", PythonParser)
-
-
-class TestStreamOfADecodingClient(StreamSuite):
-    @asynccontextmanager
-    async def backend(self) -> AsyncIterator[ChannelsBackend]:
-        client = Redis.from_url(self.url, decode_responses=True, protocol=3)
-        async with RedisChannelsStreamBackend(
-            redis=client, key_prefix=self.prefix, history=self.history
-        ) as backend:
-            yield backend
-        await client.aclose()
-
-
 @pytest.fixture(scope="module")
 def valkey() -> AsyncIterator[RedisServer]:
     with RedisServer("valkey") as server:
         yield server
 
 
+@pytest.fixture
+def our_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have replies parsed as where hiredis is not installed."""
+    monkeypatch.setattr(_wire, "make_parser", PythonParser)
+
+
+@pytest.mark.usefixtures("our_parser")
 class TestPubSubOnValkey(TestPubSub):
     @pytest.fixture(autouse=True)
     def space(self, valkey: RedisServer) -> None:
@@ -107,12 +79,21 @@ class TestPubSubOnValkey(TestPubSub):
         self.prefix = f"v{next(_prefixes)}"
 
 
+@pytest.mark.usefixtures("our_parser")
 class TestStreamOnValkey(StreamSuite):
+    approximate = True
+    history_at_most = 300
+
     @pytest.fixture(autouse=True)
     def space(self, valkey: RedisServer) -> None:
         self.url = valkey.url
         self.prefix = f"v{next(_prefixes)}"
         self.command = valkey.command
+
+    async def lose_record(self, channel: str) -> None:
+        """Lose only what says where the record stands, as an eviction may."""
+        keys = RedisChannelsStreamBackend(self.url, key_prefix=self.prefix)._keys
+        self.command("DEL", keys.meta(channel))
 
 
 class TestPubSubOnACluster(TestPubSub):

@@ -36,7 +36,7 @@ async def test_sentinel_failover_that_loses_nothing(
         await eventually(lambda: bool(proof.in_doubt), "no replica is left to confirm", 10)
         await asyncio.to_thread(private_sentinel.revive_replica)
         await proof.published(20)
-        await proof.arrived()
+        await proof.finished()
         assert proof.acknowledged <= set(proof.numbers)
         assert not proof.gaps
 
@@ -53,7 +53,7 @@ async def test_sentinel_failover_with_lost_writes_is_told(
         await proof.arrived()
         await failed_over(private_sentinel)
         await proof.published(20)
-        await proof.arrived()
+        await proof.finished()
         assert proof.gaps == ["news"]
     await client.aclose()
 
@@ -68,7 +68,7 @@ async def test_sentinel_failover_of_pubsub(
         await proof.published(20)
         await failed_over(private_sentinel)
         await proof.published(20)
-        await proof.arrived()
+        await proof.finished()
         assert proof.gaps == ["news"]
     async with RedisChannelsPubSubBackend(
         sentinel_url(private_sentinel).partition("?")[0], sentinel="nobody"
@@ -119,6 +119,7 @@ async def test_cluster_slot_moves_while_publishing(
             await asyncio.to_thread(movable.move_slot, slot, target)
             await proof.published(20)
             await proof.arrived()
+        await proof.finished()
         if kind == "stream":
             assert proof.acknowledged <= set(proof.numbers)
             assert not proof.gaps
@@ -135,7 +136,7 @@ async def test_cluster_failover(private_cluster: RedisCluster, prove: Callable, 
         private_cluster.kill_master(slot)
         await asyncio.to_thread(private_cluster.wait_failover, slot)
         await proof.published(20)
-        await proof.arrived()
+        await proof.finished()
         if kind == "pubsub":
             assert proof.gaps == ["news"]
 

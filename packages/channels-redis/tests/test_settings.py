@@ -156,7 +156,7 @@ def hello(name: str, version: str, mode: str = "standalone", role: str = "master
 
 
 @pytest.mark.parametrize(
-    "greeting, error, why",
+    ("greeting", "error", "why"),
     [
         (b"-ERR unknown command `HELLO`\r\n", BackendRefused, "older than 6.0; needed is"),
         (hello("redis", "6.2.14"), BackendRefused, "is redis 6.2.14; needed is Redis 7.0"),
@@ -186,7 +186,7 @@ async def test_cluster_option_for_no_cluster(redis_space: RedisSpace) -> None:
 
 
 @pytest.mark.parametrize(
-    "url, kind",
+    ("url", "kind"),
     [
         ("redis://localhost/1", RedisChannelsPubSubBackend),
         ("rediss://localhost", RedisChannelsPubSubBackend),
@@ -202,7 +202,7 @@ def test_urls_of_entry_points(url: str, kind: type) -> None:
 
 
 @pytest.mark.parametrize(
-    "make, why",
+    ("make", "why"),
     [
         (RedisChannelsPubSubBackend, "pass either a URL"),
         (lambda: RedisChannelsPubSubBackend("redis://x", redis=Redis()), "either a URL or redis="),
