@@ -10,6 +10,7 @@ comes back within a bound that the backend states.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -133,6 +134,7 @@ class ChannelsBackend(ABC):
     """The largest event in bytes. Default 1 MiB."""
 
     _entered = 0
+    _turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     async def open(self) -> None:
         """Get ready on the running loop; called by the first entry."""
@@ -141,9 +143,10 @@ class ChannelsBackend(ABC):
         """Release everything; called by the last exit. Bounded, and never raises for a dead broker."""
 
     async def __aenter__(self) -> Self:
-        if self._entered == 0:
-            await self.open()
-        self._entered += 1
+        async with self._one_at_a_time():
+            if self._entered == 0:
+                await self.open()
+            self._entered += 1
         return self
 
     async def __aexit__(
@@ -152,9 +155,17 @@ class ChannelsBackend(ABC):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._entered -= 1
-        if self._entered == 0:
-            await self.close()
+        async with self._one_at_a_time():
+            self._entered -= 1
+            if self._entered == 0:
+                await self.close()
+
+    def _one_at_a_time(self) -> asyncio.Lock:
+        """Return what keeps a second entry waiting while the first one opens, on this loop."""
+        loop = asyncio.get_running_loop()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = loop, asyncio.Lock()
+        return self._turn[1]
 
     @abstractmethod
     async def publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
@@ -166,6 +177,7 @@ class ChannelsBackend(ABC):
 
         Raises:
             BackendException: Surely nothing of ``messages`` was sent.
+            NotRunningError: The backend is not entered.
         """
 
     @abstractmethod

@@ -1,5 +1,15 @@
-"""Tools for testing backends, and applications that use channels."""
+"""Suites that prove a backend, and doubles for tests of what uses one.
 
-from channels.core.testing._proxy import TcpProxy
+Needs pytest and pytest-asyncio: ``pip install channels-core[testing]``.
+"""
 
-__all__ = ("TcpProxy",)
+import pytest
+
+for _suite in ("_backend", "_history", "_lifecycle", "_listening", "_publishing", "_suite", "_tap"):
+    pytest.register_assert_rewrite(f"channels.core.testing.{_suite}")
+
+from channels.core.testing._backend import BackendContract  # noqa: E402  (rewritten above)
+from channels.core.testing._history import HistoryContract  # noqa: E402
+from channels.core.testing._proxy import TcpProxy  # noqa: E402
+
+__all__ = ("BackendContract", "HistoryContract", "TcpProxy")

@@ -1,0 +1,34 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from channels.core import ChannelsBackend, MemoryChannelsBackend
+from channels.core.testing import BackendContract, HistoryContract
+
+
+class TestMemoryBackend(BackendContract):
+    @pytest.fixture(autouse=True)
+    def broker(self) -> None:
+        self.memory = MemoryChannelsBackend()
+
+    @asynccontextmanager
+    async def backend(self) -> AsyncIterator[ChannelsBackend]:
+        async with self.memory as backend:
+            yield backend
+
+
+class TestMemoryBackendWithHistory(HistoryContract):
+    history_at_most = 100
+
+    @pytest.fixture(autouse=True)
+    def broker(self) -> None:
+        self.memory = MemoryChannelsBackend(history=self.history)
+
+    @asynccontextmanager
+    async def backend(self) -> AsyncIterator[ChannelsBackend]:
+        async with self.memory as backend:
+            yield backend
+
+    async def lose_record(self, channel: str) -> None:
+        del self.memory._records[channel]
