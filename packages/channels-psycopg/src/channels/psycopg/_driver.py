@@ -47,6 +47,7 @@ class PsycopgConnection:
         self._pool = pool
         self._autocommit = raw.autocommit
         self._watch: _Watch | None = None
+        self._calls: set[asyncio.Task[Any]] = set()
 
     @property
     def pid(self) -> int:
@@ -90,6 +91,9 @@ class PsycopgConnection:
     async def close(self) -> None:
         if self._watch is not None:
             self._watch.stop()
+        if self._calls:
+            self.abort()
+            await asyncio.wait(self._calls)
         await self.raw.close()
         if self._pool is not None:
             await self._pool.putconn(self.raw)
@@ -121,17 +125,21 @@ class PsycopgConnection:
                 await cursor.execute(script.encode())
 
     async def _uncancelled(self, call: Coroutine[Any, Any, T]) -> T:
-        """Run a call that psycopg, if it were cancelled, would wait seconds for the server with."""
-        task = asyncio.ensure_future(call)
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            self.abort()
-            await asyncio.wait([task])
-            if not task.cancelled():
-                task.exception()
-            raise
+        """Run a call in a task of its own.
+
+        psycopg, cancelled in the middle of one, waits for the server, which may be what does not
+        answer. So the call goes on; the next one waits for it, and closing ends it.
+        """
+        task = asyncio.create_task(call)
+        self._calls.add(task)
+        task.add_done_callback(self._done)
+        await asyncio.wait([task])
         return task.result()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be left to ask
 
 
 class _Watch:

@@ -60,10 +60,9 @@ class PollingListener:
             for channel in changed
             if channel in self._positions
         ]
+        histories = await self._record.read(self._connection, requests, untrimmed=True)
         events: list[Event] = []
-        for request, history in zip(
-            requests, await self._record.read(self._connection, requests), strict=True
-        ):
+        for request, history in zip(requests, histories, strict=True):
             if request.channel in self._positions and history.position is not None:
                 self._positions[request.channel] = history.position
                 events += history.events

@@ -112,16 +112,23 @@ class Record:
         return [Position(epoch, seq) for epoch, seq in rows]
 
     async def read(
-        self, connection: Connection, requests: Sequence[HistoryRequest]
+        self, connection: Connection, requests: Sequence[HistoryRequest], *, untrimmed: bool = False
     ) -> Sequence[History]:
-        """Read many records, each as it was at one moment."""
+        """Read many records, each as it was at one moment.
+
+        Args:
+            connection: Where.
+            requests: What.
+            untrimmed: Whether to read also what is beyond the history and not trimmed yet.
+        """
+        keep = None if untrimmed else self._keep
         read: list[History] = []
         for start in range(0, len(requests), _AT_ONCE):
-            read += await self._read(connection, requests[start : start + _AT_ONCE])
+            read += await self._read(connection, requests[start : start + _AT_ONCE], keep)
         return read
 
     async def _read(
-        self, connection: Connection, requests: Sequence[HistoryRequest]
+        self, connection: Connection, requests: Sequence[HistoryRequest], keep: int | None
     ) -> Sequence[History]:
         rows = await ask(
             connection,
@@ -131,7 +138,7 @@ class Record:
             [request.since and request.since.epoch for request in requests],
             [request.since and request.since.offset for request in requests],
             [request.limit for request in requests],
-            self._keep,
+            keep,
         )
         found: dict[int, tuple[Position, int | None, list[tuple[int, bytes]]]] = {}
         for nth, epoch, top, start, seq, data in rows:

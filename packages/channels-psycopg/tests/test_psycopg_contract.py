@@ -1,0 +1,19 @@
+from postgres_suite.contract import (
+    LiveContract,
+    PollingContract,
+    PooledContract,
+    RecordContract,
+)
+from postgres_suite.makers import PsycopgMaker
+
+
+class TestLive(PsycopgMaker, LiveContract): ...
+
+
+class TestPooled(PsycopgMaker, PooledContract): ...
+
+
+class TestRecord(PsycopgMaker, RecordContract): ...
+
+
+class TestPolling(PsycopgMaker, PollingContract): ...
