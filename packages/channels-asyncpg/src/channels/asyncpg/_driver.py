@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     RawConnection = asyncpg.Connection | PoolConnectionProxy
 
 Connect = Callable[[], Awaitable["asyncpg.Connection"]]
+FAREWELL = 0.5
+"""Seconds for a server to close its end; once it waits for that, asyncpg cannot be interrupted."""
+
 Notified = Callable[[str, str], None]
 
 
@@ -91,8 +94,8 @@ class AsyncpgConnection:
 
     async def close(self) -> None:
         try:
-            await self.raw.close()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await self.raw.close(timeout=FAREWELL)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, OSError):
             self.abort()
         if self._pool is not None:
             await self.give_back()

@@ -56,12 +56,16 @@ class PsycopgConnection:
     def is_closed(self) -> bool:
         if self.raw.closed:
             return True
+        pgconn = self.raw.pgconn
         try:
-            # psycopg looks at an idle socket only when it is used.
-            self.raw.pgconn.consume_input()
+            # psycopg looks at an idle socket only when it is used. The first look may find the
+            # server's last words, the second the end.
+            for _ in range(2):
+                pgconn.consume_input()
+                pgconn.is_busy()
         except psycopg.OperationalError:
             return True
-        return self.raw.pgconn.status != pq.ConnStatus.OK
+        return pgconn.status != pq.ConnStatus.OK
 
     async def fetch(self, query: str, *args: object) -> Sequence[Sequence[Any]]:
         return await self._uncancelled(self._fetch(query, args))

@@ -42,7 +42,7 @@ from channels.core.postgres._keeper import Keeper
 from channels.core.postgres._lane import Lane, ask, close, within
 from channels.core.postgres._listener import NotifiedListener
 from channels.core.postgres._poll import PollingListener
-from channels.core.postgres._port import Connection, Driver
+from channels.core.postgres._port import Connection, Driver, NotifyQueueFull
 from channels.core.postgres._record import Record
 from channels.core.postgres._schema import Schema, Server
 from channels.core.postgres._transaction import execute_in, execute_in_sync
@@ -285,6 +285,16 @@ class PostgresChannelsBackend(ChannelsBackend):
         return server
 
     async def _send(
+        self, connection: Connection, messages: Sequence[Message]
+    ) -> Sequence[Outcome]:
+        try:
+            return await self._send_any(connection, messages)
+        except NotifyQueueFull:
+            # A server that refused does not look again whether there is room, unless it is asked.
+            await ask(connection, self._timeout, "SELECT pg_notification_queue_usage()")
+            raise
+
+    async def _send_any(
         self, connection: Connection, messages: Sequence[Message]
     ) -> Sequence[Outcome]:
         if self.keeps_history:

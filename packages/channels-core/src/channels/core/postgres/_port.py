@@ -15,6 +15,10 @@ class ConnectionLost(BackendUnavailable):
     """The connection broke during a call: what was asked may or may not have been done."""
 
 
+class NotifyQueueFull(BackendUnavailable):
+    """The server's queue of notifications is full, because a session has stopped reading it."""
+
+
 class Connection(Protocol):
     """One connection in autocommit mode, used by one task at a time.
 
@@ -89,7 +93,7 @@ class Driver(Protocol):
         ...
 
 
-_TRANSIENT_CLASSES = frozenset({"25", "40", "53", "54", "55", "57", "58", "XX"})
+_TRANSIENT_CLASSES = frozenset({"25", "40", "53", "55", "57", "58", "XX"})
 _REFUSED_CLASSES = frozenset({"0A", "0L", "0P", "26", "28", "3D", "3F", "42"})
 _IN_DOUBT = frozenset({"57P02"})  # a crash may strike after the commit
 _PREPARED_STATEMENTS = frozenset({"26000", "42P05"})
@@ -105,6 +109,8 @@ def error_from_server(sqlstate: str, message: str) -> BackendException:
     text = f"PostgreSQL: {message.strip()} (SQLSTATE {sqlstate})"
     if sqlstate in _IN_DOUBT or sqlstate.startswith("08"):
         return ConnectionLost(text)
+    if sqlstate == "54000":
+        return NotifyQueueFull(text)
     if sqlstate[:2] in _TRANSIENT_CLASSES:
         return BackendUnavailable(text)
     if sqlstate in _PREPARED_STATEMENTS:
