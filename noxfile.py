@@ -66,7 +66,7 @@ def pytest(session: nox.Session, *arguments: str, command: tuple[str, ...] = ("p
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test, with real servers, and show coverage; `-P 3.12` takes another Python."""
-    install(session, "test", "coverage")
+    install(session, "test", "together", "coverage")
     session.install(*test_needs(list(PACKAGES.values())), silent=False)
     pytest(session, *session.posargs, command=("coverage", "run", "-m", "pytest"))
     if not session.posargs:
@@ -86,7 +86,7 @@ def package_tests(session: nox.Session, package: str) -> None:
 @nox.session
 def faults(session: nox.Session) -> None:
     """Run the tests with long outages, which the other sessions leave out."""
-    install(session, "test")
+    install(session, "test", "together")
     session.install(*test_needs(list(PACKAGES.values())), silent=False)
     pytest(session, "-m", "faults", "--timeout=300", *session.posargs)
 
@@ -123,9 +123,10 @@ def fetch_mermaid(session: nox.Session) -> None:
     if script.exists():
         return
     work = Path(session.create_tmp())
+    patience = ("--fetch-retries=0", "--fetch-timeout=60000")
     try:
         with session.chdir(work):
-            session.run("npm", "pack", "--silent", f"mermaid@{MERMAID}")
+            session.run("npm", "pack", "--loglevel=error", *patience, f"mermaid@{MERMAID}")
         shutil.unpack_archive(work / f"mermaid-{MERMAID}.tgz", work)
     except nox.command.CommandFailed:
         session.warn("mermaid cannot be fetched: the pages will show their diagrams as text")

@@ -45,6 +45,11 @@ def test_connection():
         kept.append(socket.create_connection(listener.getsockname()))
         kept.append(listener.accept())
 
+def test_cycle():
+    listener = socket.create_server(("127.0.0.1", 0))
+    cycle = [listener]
+    cycle.append(cycle)
+
 def test_file():
     kept.append(open(os.devnull))
 
@@ -121,7 +126,6 @@ INI = """
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
 filterwarnings = error
-    ignore::pytest.PytestUnraisableExceptionWarning
 """
 OPTIONS = ("-p", "kit.fixtures", "-p", "no:valkey", "-p", "no:randomly", "-p", "no:cacheprovider")
 
@@ -136,7 +140,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Py
 def test_what_a_test_leaves_is_found_and_named(run: pytest.Pytester) -> None:
     run.makepyfile(LEAKING)
     result = run.runpytest_subprocess(*OPTIONS)
-    result.assert_outcomes(passed=8, errors=8)
+    result.assert_outcomes(passed=9, errors=9)
     explanations = [
         "*task 'forgotten' of <coroutine object test_task.<locals>.outer*",
         "*in inner*",
@@ -146,6 +150,7 @@ def test_what_a_test_leaves_is_found_and_named(run: pytest.Pytester) -> None:
         "*in wait_for_ever*",
         "*file descriptor *: socket of ('127.0.0.1', *) to nobody*",
         "*file descriptor *: socket of ('127.0.0.1', *) to ('127.0.0.1', *)*",
+        "*closed by the garbage collector: unclosed <socket.socket*",
         "*file descriptor *: /dev/null*",
         "*process *input()*",
         "*process *: ended, but nobody has waited for it*",

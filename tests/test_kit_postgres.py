@@ -74,11 +74,13 @@ def test_a_database_may_have_another_encoding(postgres_server: PostgresServer) -
 def test_a_restricted_role_needs_its_password(postgres_space: PostgresSpace) -> None:
     server = postgres_space.server
     server.create_role("restricted", "se'cret")
-    with psycopg.connect(
-        server.url_for(postgres_space.name, user="restricted", password="se'cret")
-    ) as connection:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute("CREATE TABLE refused ()")
+    with (
+        psycopg.connect(
+            server.url_for(postgres_space.name, user="restricted", password="se'cret")
+        ) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute("CREATE TABLE refused ()")
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(server.url_for(user="restricted", password="wrong"))
     server.execute("DROP ROLE restricted")

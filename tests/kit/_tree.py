@@ -1,6 +1,5 @@
 """Look at the process table: who descends from a process, and what state it is in."""
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -14,9 +13,9 @@ def _parents() -> dict[int, int]:
         rows = (line.split() for line in listing.stdout.splitlines())
         return {int(pid): int(parent) for pid, parent in rows}
     parents: dict[int, int] = {}
-    for entry in os.listdir(PROC):
-        if entry.isdigit() and (fields := _stat(int(entry))):
-            parents[int(entry)] = int(fields[1])
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and (fields := _stat(int(entry.name))):
+            parents[int(entry.name)] = int(fields[1])
     return parents
 
 

@@ -28,6 +28,7 @@ pytest_plugins = ["kit.leaks"]
 
 S = TypeVar("S", bound=Server)
 
+_log_sizes = pytest.StashKey[dict[Server, int]]()
 _numbers = count(1)
 _run = f"t{os.getpid()}_"
 
@@ -59,6 +60,15 @@ class RedisSpace:
 
 
 @dataclass(frozen=True)
+class ClusterSpace:
+    """A test's own empty place on a cluster that other tests use too."""
+
+    url: str
+    key_prefix: str
+    cluster: RedisCluster
+
+
+@dataclass(frozen=True)
 class PostgresSpace:
     """A test's own empty database on a PostgreSQL that other tests use too."""
 
@@ -78,18 +88,27 @@ class PostgresSpace:
             return cursor.fetchall() if cursor.description else []
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note how much the servers have logged before the test."""
+    item.stash[_log_sizes] = {server: server.log_size for server in running()}
+
+
 def pytest_unconfigure() -> None:
     """Leave nothing behind, even when a fixture failed to."""
     home.close()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the servers' logs with a test that failed."""
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a test that failed what servers logged meanwhile."""
     report = yield
     if report.failed:
+        sizes = item.stash[_log_sizes]
         for server in running():
-            report.sections.append((f"log of {server}", server.log(30)))
+            if text := server.log(30, since=sizes.get(server, 0)):
+                report.sections.append((f"log of {server}", text))
     return report
 
 
@@ -136,9 +155,17 @@ def private_redis(make_redis: Callable[..., RedisServer]) -> RedisServer:
 
 @pytest.fixture(scope="session")
 def redis_cluster() -> Iterator[RedisCluster]:
-    """Give the run's shared cluster of three masters: not to be harmed."""
+    """Give the run's shared cluster of three masters: not to be killed or frozen."""
     with RedisCluster(flavour=_redis_flavour()) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def cluster_space(redis_cluster: RedisCluster) -> ClusterSpace:
+    """Give an empty cluster and a key prefix that no other test has; slots may be moved."""
+    for node in redis_cluster.nodes:
+        node.command("FLUSHALL")
+    return ClusterSpace(redis_cluster.url, f"{_run}{next(_numbers)}:", redis_cluster)
 
 
 @pytest.fixture

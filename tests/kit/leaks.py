@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import AsyncIterator, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ import pytest
 from kit._home import home
 from kit._wait import INTERVAL
 
-GRACE = 1.0  # seconds for what was told to end, such as a thread after its last join
+GRACE = 1.0  # seconds for a thread that was told to end
 LOOP_ROUNDS = 10  # rounds of the event loop for tasks that are about to end
 
 _baseline = pytest.StashKey["Belongings"]()
@@ -41,8 +42,7 @@ class Belongings:
     def now(cls) -> Self:
         """Look."""
         return cls(
-            # the look itself opens one more, which is closed again when it is checked
-            frozenset(filter(_is_open, map(int, os.listdir("/dev/fd")))) - home.files,
+            _open_files() - home.files,
             _children() - {home.guardian_pid},
             frozenset(thread for thread in threading.enumerate() if not _is_pytests(thread)),
         )
@@ -106,12 +106,12 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     left = Belongings.now() - before
     if not left:
         return
-    gc.collect()  # what a reference cycle held is not a leak, but a ResourceWarning
+    unclosed = _collect_garbage()
     deadline = time.monotonic() + GRACE
-    while (left := Belongings.now() - before) and time.monotonic() < deadline:
-        time.sleep(INTERVAL)
-    if left:
-        pytest.fail(f"the test left something behind:\n{left.explain()}", pytrace=False)
+    while (left := Belongings.now() - before).threads and time.monotonic() < deadline:
+        time.sleep(INTERVAL)  # a thread may be about to end, and to close what it used
+    if explanation := "\n".join(filter(None, (*unclosed, left.explain()))):
+        pytest.fail(f"the test left something behind:\n{explanation}", pytrace=False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -135,8 +135,24 @@ async def no_task_left() -> AsyncIterator[None]:
     pytest.fail(f"the test left tasks running:\n{lines}", pytrace=False)
 
 
+def _collect_garbage() -> list[str]:
+    """Collect it and return what was closed by nothing but that.
+
+    Recorded here, such a warning is this test's and not an error of whichever comes next.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        gc.collect()
+    return [f"closed by the garbage collector: {warning.message}" for warning in caught]
+
+
 def _is_pytests(thread: threading.Thread) -> bool:
     return thread.name.startswith("pytest_timeout")
+
+
+def _open_files() -> frozenset[int]:
+    listed = [int(path.name) for path in Path("/dev/fd").iterdir()]
+    return frozenset(filter(_is_open, listed))  # all but the one that listed them
 
 
 def _is_open(file: int) -> bool:
@@ -151,15 +167,15 @@ def _children() -> frozenset[int]:
     """Return our child processes, also those that ended and nobody has waited for."""
     pids: set[int] = set()
     with suppress(FileNotFoundError):  # not Linux
-        for task in os.listdir("/proc/self/task"):
+        for task in Path("/proc/self/task").iterdir():
             with suppress(FileNotFoundError):  # a thread that has just ended
-                pids.update(map(int, Path(f"/proc/self/task/{task}/children").read_text().split()))
+                pids.update(map(int, (task / "children").read_text().split()))
     return frozenset(pids)
 
 
 def _describe_file(file: int) -> str:
     try:
-        target = os.readlink(f"/dev/fd/{file}")
+        target = str(Path(f"/dev/fd/{file}").readlink())
         if not target.startswith("socket:"):
             return target
         with socket.socket(fileno=os.dup(file)) as duplicate:

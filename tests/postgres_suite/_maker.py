@@ -58,7 +58,9 @@ class Tap:
 
     async def until(self, done: Callable[[], object], what: str, seconds: float = 8.0) -> None:
         """Wait for a condition."""
-        await until(done, lambda: f"{what}; {len(self.events)} events, failure {self.failure!r}", seconds)
+        await until(
+            done, lambda: f"{what}; {len(self.events)} events, failure {self.failure!r}", seconds
+        )
 
     async def count(self, n: int) -> list[Event]:
         """Wait for so many events and return them."""
@@ -84,7 +86,9 @@ async def until(
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what if isinstance(what, str) else what()}")
+            raise AssertionError(
+                f"not within {seconds} s: {what if isinstance(what, str) else what()}"
+            )
         await asyncio.sleep(0.005)
 
 

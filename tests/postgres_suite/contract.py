@@ -32,6 +32,11 @@ class LiveContract(BackendContract, Maker):
 class PooledContract(LiveContract):
     """Without history, and everything on the application's pool."""
 
+    # The pool of an application is started again by the application.
+    test_start_again = None
+    test_start_again_on_another_loop = None
+    test_entries_at_once = None
+
     @asynccontextmanager
     async def backend(self) -> AsyncIterator[ChannelsBackend]:
         async with (

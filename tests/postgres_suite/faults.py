@@ -66,7 +66,9 @@ class Proof:
         assert len(set(self.received)) == len(self.received), "an event came twice"
         assert self.received == sorted(self.received, key=int), "the order was not kept"
         missing = set(self.acknowledged) - set(self.received)
-        assert not missing, f"{len(missing)} of {len(self.acknowledged)} acknowledged did not arrive"
+        assert not missing, (
+            f"{len(missing)} of {len(self.acknowledged)} acknowledged did not arrive"
+        )
         assert set(self.received) <= {*self.acknowledged, *self.in_doubt}
 
 
@@ -185,9 +187,7 @@ class FaultSuite(Maker):
                 assert loop.time() - start < 2 * QUICK["heartbeat"] + 0.3
                 proxy.resume()
 
-    async def test_reply_that_is_swallowed_is_in_doubt(
-        self, postgres_space: PostgresSpace
-    ) -> None:
+    async def test_reply_that_is_swallowed_is_in_doubt(self, postgres_space: PostgresSpace) -> None:
         async with self.proxy(postgres_space) as (proxy, url):
             async with (
                 self.make(postgres_space.url, history=10, **QUICK) as direct,
@@ -221,8 +221,10 @@ class FaultSuite(Maker):
     ) -> None:
         async with self.make(postgres_space.url, history=10, **QUICK) as owner:
             await send(owner, "a", b"1")
-            url = postgres_role("GRANT USAGE ON SCHEMA channels TO {role};"
-                                "GRANT SELECT ON ALL TABLES IN SCHEMA channels TO {role}")
+            url = postgres_role(
+                "GRANT USAGE ON SCHEMA channels TO {role};"
+                "GRANT SELECT ON ALL TABLES IN SCHEMA channels TO {role}"
+            )
             options = {**QUICK, "create_schema": False}
             async with self.make(url, history=10, **options) as reader:
                 async with tapped(reader, "a") as tap:
@@ -237,8 +239,10 @@ class FaultSuite(Maker):
     ) -> None:
         async with self.make(postgres_space.url, **QUICK) as owner:
             await send(owner, "a", b"0")
-            url = postgres_role("GRANT USAGE ON SCHEMA channels TO {role};"
-                                "GRANT SELECT ON channels.settings TO {role}")
+            url = postgres_role(
+                "GRANT USAGE ON SCHEMA channels TO {role};"
+                "GRANT SELECT ON channels.settings TO {role}"
+            )
             async with self.make(url, **{**QUICK, "create_schema": False}) as reader:
                 async with tapped(reader, "a", "b") as tap:
                     await send(owner, "a", b"x" * 20_000)
@@ -253,9 +257,7 @@ class FaultSuite(Maker):
             await tap.until(lambda: tap.lost, "the gap")
             assert tap.lost == ["a"]
 
-    async def test_notify_queue_is_full(
-        self, make_postgres: Callable[..., PostgresServer]
-    ) -> None:
+    async def test_notify_queue_is_full(self, make_postgres: Callable[..., PostgresServer]) -> None:
         server = make_postgres(18, settings={"max_notify_queue_pages": 64})
         async with self.make(server.url, history=10, **QUICK) as backend:
             await send(backend, "a", b"1")
@@ -335,14 +337,13 @@ class FaultSuite(Maker):
     ) -> None:
         loop = asyncio.get_running_loop()
         backend = self.make(private_postgres.url, **{**QUICK, "timeout": 30.0})
-        async with backend:
-            async with tapped(backend, "a") as tap:
-                await send(backend, "a", b"1")
-                await tap.count(1)
-                private_postgres.freeze()
-                publishing = asyncio.create_task(backend.publish([Message("a", b"2")]))
-                await asyncio.sleep(0)
-                start = loop.time()
+        async with backend, tapped(backend, "a") as tap:
+            await send(backend, "a", b"1")
+            await tap.count(1)
+            private_postgres.freeze()
+            publishing = asyncio.create_task(backend.publish([Message("a", b"2")]))
+            await asyncio.sleep(0)
+            start = loop.time()
         assert loop.time() - start < 3
         [outcome] = await publishing
         assert isinstance(outcome, PublishUnconfirmed), outcome

@@ -149,7 +149,9 @@ class TransactionSuite(Maker):
                 await asyncio.gather(*map(work, connections, orders))
             await tap.count(480)
             for name in "abc":
-                offsets = [e.position.offset for e in tap.events if e.channel == name and e.position]
+                offsets = [
+                    e.position.offset for e in tap.events if e.channel == name and e.position
+                ]
                 assert offsets == list(range(1, 161))
 
     async def test_commits_out_of_the_order_of_their_beginnings(

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tools.bump import has_section
+from tools.bump import PIN, has_section
 from tools.packages import PREFIX, ROOT, Package, discover, requirement_name
 
 PACKAGES = discover()
 CORE = PACKAGES["channels-core"]
+DOCUMENTS = [
+    "README.md",
+    *sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("docs/**/*.rst")),
+]
 
 # Django Channels has these modules in the same folder once both are installed.
 TAKEN = {
@@ -46,6 +50,12 @@ def test_every_folder_is_a_distribution() -> None:
 def test_all_have_one_version_that_the_changelog_tells_of() -> None:
     assert len({package.version for package in PACKAGES.values()}) == 1
     assert has_section((ROOT / "CHANGELOG.md").read_text("utf-8"), CORE.version)
+
+
+@pytest.mark.parametrize("file", DOCUMENTS)
+def test_commands_name_this_version(file: str) -> None:
+    found = {version for _, version in PIN.findall((ROOT / file).read_text("utf-8"))}
+    assert found <= {CORE.version}, "run `nox -s bump`"
 
 
 @each_package

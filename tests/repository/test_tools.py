@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.bump import bump
+from tools.bump import PIN, bump
 from tools.ci import Counts, Step, read_report, summary
 from tools.packages import ROOT, closure, discover
 
@@ -13,7 +13,8 @@ from tools.packages import ROOT, closure, discover
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """Copy what `bump` reads and writes."""
-    for file in (ROOT / "CHANGELOG.md", *ROOT.glob("packages/*/pyproject.toml")):
+    texts = (ROOT / "CHANGELOG.md", ROOT / "README.md")
+    for file in (*texts, *ROOT.glob("packages/*/pyproject.toml")):
         target = tmp_path / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
@@ -30,7 +31,9 @@ def test_bump_writes_versions_and_pins(copy: Path) -> None:
     changed = bump("9.8.7rc1", copy)
 
     packages = discover(copy)
-    assert len(changed) == len(packages)
+    assert len(changed) == len(packages) + 1
+    pins = PIN.findall((copy / "README.md").read_text("utf-8"))
+    assert {version for _, version in pins} == {"9.8.7rc1"}
     for package in packages.values():
         assert package.version == "9.8.7rc1"
         assert all(f"{name}==9.8.7rc1" in package.dependencies for name in package.siblings)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 import pytest
+
 from channels.core.testing import TcpProxy
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -123,8 +124,21 @@ async def test_cut_while_still_connecting(proxy: TcpProxy) -> None:
     client = socket.create_connection((proxy.host, proxy.port))
     with client:
         client.setblocking(False)
-        while not proxy.accepted:
+        while not proxy.accepted:  # to act in the very round of it
             await asyncio.sleep(0)
+        proxy.cut()
+        with pytest.raises(ConnectionResetError):
+            async with asyncio.timeout(5):
+                await asyncio.get_running_loop().sock_recv(client, 1)
+
+
+@pytest.mark.parametrize("rounds", range(6))
+async def test_no_connection_slips_through_refuse_and_cut(proxy: TcpProxy, rounds: int) -> None:
+    with socket.create_connection((proxy.host, proxy.port)) as client:
+        client.setblocking(False)
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        proxy.refuse()
         proxy.cut()
         with pytest.raises(ConnectionResetError):
             async with asyncio.timeout(5):
@@ -142,7 +156,7 @@ async def test_refuse_keeps_the_open_connections(proxy: TcpProxy) -> None:
         writer.write(b"b")
         assert await read(reader, 1) == b"B"
         port = proxy.port
-        await proxy.accept()
+        proxy.accept()
         assert proxy.port == port
         async with connect(proxy) as (second, second_writer):
             second_writer.write(b"c")
@@ -289,6 +303,20 @@ async def test_a_client_is_reset_when_there_is_no_server() -> None:
                 await read(reader, 1)
 
 
+async def test_leaving_does_not_wait_for_a_server_that_does_not_answer() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        with socket.create_connection(full.getsockname()):  # its queue has room for no other
+            async with TcpProxy(*full.getsockname()) as proxy:
+                reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
+                assert await nothing_arrives(reader)
+                start = loop.time()
+            assert loop.time() - start < 0.5
+            writer.close()
+
+
 async def test_leaving_closes_everything_at_once(upstream: Upstream) -> None:
     loop = asyncio.get_running_loop()
     before = asyncio.all_tasks()
@@ -300,6 +328,7 @@ async def test_leaving_closes_everything_at_once(upstream: Upstream) -> None:
         proxy.latency = 60
         writer.write(b"x" * 1000)
         start = loop.time()
+    assert proxy.connections == 0
     assert loop.time() - start < 0.5
     with pytest.raises(ConnectionResetError):
         await read(reader, 1)

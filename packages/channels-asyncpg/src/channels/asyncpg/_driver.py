@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -183,7 +182,7 @@ def _connecting() -> Iterator[None]:
         raise
     except (ValueError, TypeError) as exc:
         raise BackendRefused(f"cannot connect to PostgreSQL: {exc}") from exc
-    except asyncio.TimeoutError as exc:  # asyncpg's own, of the DSN
+    except TimeoutError as exc:  # asyncpg's own, of the DSN
         raise BackendUnavailable(f"cannot connect to PostgreSQL: {exc!r}") from exc
 
 

@@ -9,6 +9,7 @@ from channels.core._backend import (
     Message,
     Outcome,
 )
+from channels.core._backlog import BacklogStrategy
 from channels.core._encode import Encoder
 from channels.core._errors import (
     BackendException,
@@ -30,15 +31,15 @@ from channels.core._errors import (
 from channels.core._event import BEGINNING, Event, Gap, Position
 from channels.core._lookup import available_backends, load_backend
 from channels.core._plugin import ChannelsPlugin
-from channels.core._subscriber import BacklogStrategy, EndReason, Sink, Subscriber
+from channels.core._subscriber import EndReason, Sink, Subscriber
 from channels.core.memory import MemoryChannelsBackend
 
 __all__ = (
     "BEGINNING",
-    "BacklogStrategy",
     "BackendException",
     "BackendRefused",
     "BackendUnavailable",
+    "BacklogStrategy",
     "ChannelsBackend",
     "ChannelsException",
     "ChannelsPlugin",

@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol, Self, get_type_hints
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
+
 from channels.core._errors import (
     BackendException,
     ConfigurationError,
@@ -140,7 +141,7 @@ class ChannelsBackend(ABC):
         """Get ready on the running loop; called by the first entry."""
 
     async def close(self) -> None:
-        """Release everything; called by the last exit. Bounded, and never raises for a dead broker."""
+        """Release everything, in bounded time, also with a dead broker; called by the last exit."""
 
     async def __aenter__(self) -> Self:
         async with self._one_at_a_time():
@@ -172,7 +173,8 @@ class ChannelsBackend(ABC):
         """Publish in order, in as few round trips as can be.
 
         Returns:
-            One outcome per message, in order. ``BackendUnavailable`` there: surely not sent;
+            One outcome per message, in order. ``BackendUnavailable`` there: surely not sent, nor
+            what follows to the same channel, so that sending them again keeps the order;
             ``PublishUnconfirmed``: sent, but the reply was lost.
 
         Raises:
@@ -189,9 +191,7 @@ class ChannelsBackend(ABC):
             BackendRefused: On entering: it answered no, and will again.
         """
 
-    async def get_history(
-        self, requests: Sequence[HistoryRequest]
-    ) -> Sequence[History]:
+    async def get_history(self, requests: Sequence[HistoryRequest]) -> Sequence[History]:
         """Read many channels' records in few round trips, where they are written.
 
         Returns:
@@ -222,13 +222,9 @@ class ChannelsBackend(ABC):
                 rest.append((name, value))
                 continue
             try:
-                options[name] = msgspec.convert(
-                    value, hints.get(name, str), strict=False
-                )
+                options[name] = msgspec.convert(value, hints.get(name, str), strict=False)
             except (msgspec.ValidationError, TypeError) as exc:
-                raise ConfigurationError(
-                    f"option {name}={value!r} of {url!r}: {exc}"
-                ) from exc
+                raise ConfigurationError(f"option {name}={value!r} of {url!r}: {exc}") from exc
         return cls._from_url(urlunsplit(parts._replace(query=urlencode(rest))), options)
 
     @classmethod

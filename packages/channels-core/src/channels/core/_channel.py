@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from channels.core._event import BEGINNING, Event, Gap, Position, follows
-from channels.core._fanout import CHUNK, FanOut, Snapshot, Target
+from channels.core._event import BEGINNING, Event, Gap, Position, follows, is_newer
+from channels.core._fanout import FanOut, Snapshot, Target
 from channels.core._subscriber import Subscriber
 
 MAX_HELD = 10_000
@@ -30,15 +31,12 @@ class Gate:
     """Holds what a channel delivers while a subscriber's history is being read.
 
     Attributes:
-        epoch: The channel's epoch when the gate opened; an event of it can only be older than
-            a history of another epoch.
         level: Once the history was handed over: its top, which the channel has yet to reach.
     """
 
-    __slots__ = ("epoch", "held", "level", "max_held", "overflowed")
+    __slots__ = ("held", "level", "max_held", "overflowed")
 
-    def __init__(self, position: Position | None, max_held: int = MAX_HELD) -> None:
-        self.epoch = None if position is None else position.epoch
+    def __init__(self, max_held: int = MAX_HELD) -> None:
         self.held: list[Event] = []
         self.max_held = max_held
         self.overflowed = False
@@ -55,30 +53,20 @@ class Gate:
         overflowed, self.overflowed = self.overflowed, False
         return overflowed
 
-    def is_ahead(self, top: Position, channel: Position | None) -> bool:
-        """Tell whether a history read until ``top`` is ahead of what the channel delivered."""
-        if channel is None or channel == BEGINNING:
-            return top != BEGINNING
-        if top.epoch == channel.epoch:
-            return top.offset > channel.offset
-        return channel.epoch == self.epoch
-
-    def beyond(self, events: Sequence[Event], top: Position | None) -> list[Event]:
-        """Return those of ``events`` that are newer than ``top``, and the gaps before them."""
-        newer: list[Event] = []
-        for event in events:
-            if event.position is None or top is None or top == BEGINNING:
-                newer.append(event)
-            elif event.position.epoch == top.epoch:
-                if event.position.offset > top.offset:
-                    newer.append(event)
-                else:
-                    newer.clear()
-            elif event.position.epoch == self.epoch:
-                newer.clear()
-            else:
-                newer.append(event)
-        return newer
+    def take_beyond(self, top: Position | None) -> list[Event]:
+        """Take out what is newer than ``top``, of the epoch that the channel has come to."""
+        held, self.held = self.held, []
+        newest_first: list[Event] = []
+        for event in reversed(held):
+            at = event.position
+            if (
+                at is not None
+                and top is not None
+                and (at.epoch != top.epoch or at.offset <= top.offset)
+            ):
+                break
+            newest_first.append(event)
+        return newest_first[::-1]
 
 
 class Channel:
@@ -104,12 +92,18 @@ class Channel:
         self.stale = False
         self.held: list[Event] = []
         self.hole: tuple[Position | None, Position | None] | None = None
+        self.idle = asyncio.Event()
         self.fan_out: FanOut | None = None
-        self._dead: deque[str] = deque(maxlen=4)
+        self._dead: deque[str] = deque(maxlen=8)
         self._snapshot: Snapshot | None = None
 
     def __repr__(self) -> str:
         return f"<Channel {self.name!r} at {self.position}, {len(self.members)} members>"
+
+    @property
+    def epoch(self) -> str:
+        """The epoch of the record as far as this channel has come."""
+        return (self.position or BEGINNING).epoch
 
     @property
     def is_wanted(self) -> bool:
@@ -128,7 +122,7 @@ class Channel:
         waiting, self.waiting = self.waiting, {}
         for subscriber, join in waiting.items():
             if join.reads(self.name):
-                self.joining[subscriber] = Gate(self.position)
+                self.joining[subscriber] = Gate()
             else:
                 self.admit(subscriber)
             join.confirm(self.name)
@@ -156,11 +150,11 @@ class Channel:
 
     def withhold(self, subscriber: Subscriber, max_held: int) -> Gate:
         """Turn a member into one that joins again, holding what waits for it of this channel."""
-        gate = Gate(self.position, max_held)
+        gate = Gate(max_held)
         subscriber.position(self.name)  # written down now; later the gate has none
         held = subscriber.withdraw(self.name)
         if self.fan_out is not None and self.fan_out.is_ahead_of(subscriber):
-            held += self.fan_out.events
+            held = [*held, *self.fan_out.events]
         gate.see(held)
         self.dismiss(subscriber)
         self.joining[subscriber] = gate
@@ -198,6 +192,8 @@ class Channel:
             if at is None:
                 ready.append(event)
             elif position is None or follows(at, position):
+                if position == BEGINNING and not self._is_alive(at):
+                    continue
                 ready.append(event)
                 position = at
             elif at.offset > position.offset if at.epoch == position.epoch else self._is_alive(at):
@@ -214,10 +210,17 @@ class Channel:
         """Go to ``position``; an epoch that is left for it is dead."""
         old = self.position
         if old is not None and old.epoch != position.epoch and old != BEGINNING:
-            self._dead.append(old.epoch)
+            self.bury((old.epoch,))
             if position.epoch in self._dead:
                 self._dead.remove(position.epoch)
         self.position = position
+
+    def held_epochs(self) -> set[str]:
+        return {event.position.epoch for event in self.held if event.position is not None}
+
+    def bury(self, epochs: Iterable[str]) -> None:
+        """Let what still comes of ``epochs`` be dropped."""
+        self._dead.extend(epoch for epoch in epochs if epoch not in self._dead)
 
     def is_behind(self, top: Position | None) -> bool:
         """Tell whether the broker's record has, or had, what was not delivered here."""
@@ -241,7 +244,7 @@ class Channel:
         """Give ``events``, over which the position has advanced, to gates and members.
 
         Returns:
-            What is still to be run, where the members are too many for one go.
+            What is still to be finished, where the members are too many for one go.
         """
         levelled = self._show_gates(events) if self.joining else ()
         snapshot = self._snapshot
@@ -250,11 +253,10 @@ class Channel:
         fan_out = FanOut(self.name, events, snapshot, before)
         for subscriber in levelled:
             self.admit(subscriber)
-        if len(snapshot.targets) > CHUNK:
-            self.fan_out = fan_out
-            return fan_out
-        fan_out.run()
-        return None
+        self.fan_out = fan_out
+        if fan_out.run():
+            self.fan_out = None
+        return self.fan_out
 
     def _show_gates(self, events: Sequence[Event]) -> list[Subscriber]:
         """Give joining subscribers their part; return whom these events have levelled."""
@@ -263,7 +265,7 @@ class Channel:
             if gate.level is None:
                 gate.see(events)
                 continue
-            newer = gate.beyond(events, gate.level)
+            newer = [event for event in events if is_newer(event, gate.level)]
             if newer:
                 subscriber.deliver(self.name, newer)
             if newer or events[-1].position == gate.level:

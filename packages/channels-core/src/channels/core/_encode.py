@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+
 from channels.core._errors import EncodeError
 from channels.core._event import Event
 
@@ -19,10 +20,17 @@ class Encoder:
     Args:
         type_encoders: Looked up by the type's method resolution order, for types that
             msgspec does not know.
+        default: Called with what has no entry there, as a framework's own serializer is; raises
+            ``TypeError`` for what it does not know either. Default None: that is an error.
     """
 
-    def __init__(self, type_encoders: TypeEncoders | None = None) -> None:
+    def __init__(
+        self,
+        type_encoders: TypeEncoders | None = None,
+        default: Callable[[Any], Any] | None = None,
+    ) -> None:
         self._type_encoders = dict(type_encoders or {})
+        self._default = default
         self._json = msgspec.json.Encoder(enc_hook=self._convert)
 
     def __call__(self, data: object) -> bytes:
@@ -39,7 +47,7 @@ class Encoder:
             if type(data) in self._type_encoders:
                 data = self._convert(data)
             return self._json.encode(data)
-        except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as exc:
+        except Exception as exc:  # whatever somebody's type encoder raises
             raise EncodeError(
                 f"cannot encode {type(data).__name__}: {exc}; "
                 f"publish bytes, str or JSON data, or pass type_encoders"
@@ -51,4 +59,6 @@ class Encoder:
                 return encode(value)
         if isinstance(value, Event):
             return bytes(value)
+        if self._default is not None:
+            return self._default(value)
         raise NotImplementedError(f"no encoder for {type(value).__name__}")

@@ -52,9 +52,7 @@ class InvalidChannelNameError(ChannelsException, ValueError):
 
     def __init__(self, channel: object, why: str) -> None:
         shown = repr(channel)
-        super().__init__(
-            f"channel name {shown if len(shown) <= 80 else shown[:77] + '...'} {why}"
-        )
+        super().__init__(f"channel name {shown if len(shown) <= 80 else shown[:77] + '...'} {why}")
         self.channel = channel
 
 
@@ -62,9 +60,7 @@ class InvalidPositionError(ChannelsException, ValueError):
     """A text given as ``since`` is not the id of an event."""
 
     def __init__(self, text: object) -> None:
-        super().__init__(
-            f"{text!r:.120} is not an event id; pass the .id of an event you received"
-        )
+        super().__init__(f"{text!r:.120} is not an event id; pass the .id of an event you received")
 
 
 class EncodeError(ChannelsException, TypeError):

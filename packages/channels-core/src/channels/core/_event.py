@@ -88,11 +88,9 @@ class Event(bytes):
 
     def __repr__(self) -> str:
         place = "" if self.position is None else f", id={self.id!r}"
-        return (
-            f"{type(self).__name__}({bytes(self)!r}, channel={self.channel!r}{place})"
-        )
+        return f"{type(self).__name__}({bytes(self)!r}, channel={self.channel!r}{place})"
 
-    def __reduce__(self) -> tuple[type[Event], tuple[bytes, str, Position | None]]:
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), (bytes(self), self.channel, self.position)
 
     def __copy__(self) -> Event:
@@ -106,7 +104,31 @@ class Gap(Event):
     """A marker in an event stream: events of :attr:`channel` are missing at this place.
 
     Has no payload and no id. Only subscribers that ask for it (``gaps=True``) get it.
+
+    Args:
+        data: Empty.
+        channel: Whose events are missing.
+        position: None.
+        dropped: Whether the subscriber's own full backlog is why. Default False: they were
+            lost on the way from the broker.
     """
+
+    dropped: bool
+
+    def __new__(
+        cls,
+        data: bytes = b"",
+        channel: str = "",
+        position: Position | None = None,
+        *,
+        dropped: bool = False,
+    ) -> Self:
+        gap = super().__new__(cls, data, channel, position)
+        gap.dropped = dropped
+        return gap
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return *super().__reduce__(), {"dropped": self.dropped}
 
 
 def follows(event: Position, position: Position) -> bool:
@@ -119,3 +141,9 @@ def follows(event: Position, position: Position) -> bool:
 def before(position: Position) -> Position:
     """Return the place just before ``position``."""
     return Position(position.epoch, position.offset - 1)
+
+
+def is_newer(event: Event, position: Position) -> bool:
+    """Tell whether ``event`` lies beyond ``position``, or in an epoch that came later."""
+    at = event.position
+    return at is None or at.epoch != position.epoch or at.offset > position.offset

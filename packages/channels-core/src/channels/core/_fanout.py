@@ -14,7 +14,7 @@ from channels.core._subscriber import Subscriber
 Target = Callable[[Sequence[Event]], bool]
 
 CHUNK = 512
-"""Members served in one go. More than that are served in chunks, between which the loop may run."""
+"""Members served between two looks at the clock."""
 
 MAX_HOLD = 0.001
 """Seconds after which a fan-out lets the event loop run, at the end of a chunk."""
@@ -47,7 +47,7 @@ class FanOut:
         before: The channel's position before this run, which holds for whom it has not reached.
     """
 
-    __slots__ = ("_changed", "_channel", "_left", "_snapshot", "_started", "before", "events")
+    __slots__ = ("_changed", "_channel", "_left", "_snapshot", "before", "events")
 
     def __init__(
         self,
@@ -62,7 +62,6 @@ class FanOut:
         self._snapshot = snapshot
         self._left = iter(snapshot.targets)
         self._changed: dict[Subscriber, Target | None] = {}
-        self._started = time.perf_counter()
 
     @property
     def _next(self) -> int:
@@ -79,17 +78,19 @@ class FanOut:
         """Serve ``subscriber`` through ``target`` when its turn comes; None: it has left."""
         self._changed[subscriber] = target
 
-    def run(self) -> None:
-        """Serve everybody now."""
-        self._serve(len(self._snapshot.targets))
-
-    async def run_in_chunks(self) -> None:
-        """Serve everybody; let the loop run in between."""
+    def run(self) -> bool:
+        """Serve until everybody is served, or the time is up; say whether everybody is."""
+        deadline = time.perf_counter() + MAX_HOLD
         while length_hint(self._left):
             self._serve(CHUNK)
-            if time.perf_counter() - self._started > MAX_HOLD:
-                await asyncio.sleep(0)
-                self._started = time.perf_counter()
+            if time.perf_counter() > deadline:
+                break
+        return not length_hint(self._left)
+
+    async def finish(self) -> None:
+        """Serve everybody; let the loop run whenever the time is up."""
+        while not self.run():
+            await asyncio.sleep(0)  # noqa: ASYNC110 - waits for nothing, lets others run
 
     def _serve(self, count: int) -> None:
         # The loop below runs once per delivery: the iterator itself knows who is being served.

@@ -38,6 +38,7 @@ class Joining:
         self._subscriber = subscriber
         self._requests = requests
         self._patience = patience
+        self._incomplete: set[str] = set()
         self._unconfirmed: set[str] = set()
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -77,37 +78,55 @@ class Joining:
                 self._done.exception()
 
     async def _read_history(self, names: list[str]) -> None:
+        """Read until each history meets what its gate holds; then let the subscriber in."""
         read: dict[str, list[Event]] = {name: [] for name in names}
         tops: dict[str, Position | None] = {}
         incomplete: set[str] = set()
-        requests = [request for name in names if (request := self._requests[name]) is not None]
         for _ in range(MAX_READS):
-            histories = await self._router.read(requests, self._patience)
-            for request, history in zip(requests, histories, strict=True):
-                if not history.complete:
-                    incomplete.add(request.channel)
-                    read[request.channel].append(Gap(channel=request.channel))
-                read[request.channel] += history.events
-                tops[request.channel] = history.position
-            requests = [
-                HistoryRequest(name, since=tops[name] or BEGINNING)
-                for name in names
-                if self._gate(name).reopen()
-            ]
-            if not requests:
+            unmet = [name for name in names if not self._is_met(name, tops)]
+            if not unmet:
                 break
-        for request in requests:
-            incomplete.add(request.channel)
-            read[request.channel].append(Gap(channel=request.channel))
+            for name in unmet:
+                if name in tops and self._is_elsewhere(name, tops[name]):
+                    await self._router.catch_up(self._channel(name))
+                    incomplete.discard(name)
+                    read[name].clear()
+                    del tops[name]
+            requests = [self._next_request(name, tops) for name in unmet]
+            histories = await self._router.read(requests, self._patience)
+            for name, history in zip(unmet, histories, strict=True):
+                if not history.complete:
+                    incomplete.add(name)
+                    read[name].append(Gap(channel=name))
+                read[name] += history.events
+                tops[name] = history.position
+        for name in names:
+            if not self._is_met(name, tops):
+                incomplete.add(name)
+                read[name].append(Gap(channel=name))
+        self._note_recovery(incomplete)
         replay: list[Event] = []
         for name in names:
-            replay += self._enter_live(name, read[name], tops[name])
-        asked = {name for name in names if (r := self._requests[name]) and r.since is not None}
-        self._note_recovery(asked, incomplete)
+            replay += self._enter_live(name, read[name], tops.get(name))
         tells_gaps = self._subscriber.tells_gaps
         self._subscriber.replay(
             event for event in replay if tells_gaps or not isinstance(event, Gap)
         )
+
+    def _next_request(self, name: str, tops: Mapping[str, Position | None]) -> HistoryRequest:
+        request = self._requests[name]
+        assert request is not None
+        return request if name not in tops else HistoryRequest(name, since=tops[name] or BEGINNING)
+
+    def _is_met(self, name: str, tops: Mapping[str, Position | None]) -> bool:
+        """Tell whether what was read goes up to what the gate holds."""
+        if name not in tops or self._gate(name).reopen():
+            return False
+        return not self._is_elsewhere(name, tops[name])
+
+    def _is_elsewhere(self, name: str, top: Position | None) -> bool:
+        """Tell whether history and channel are in different epochs, which cannot be merged."""
+        return (top or BEGINNING).epoch != self._channel(name).epoch
 
     def _gate(self, name: str) -> Gate:
         return self._channel(name).joining[self._subscriber]
@@ -121,33 +140,37 @@ class Joining:
     def _enter_live(self, name: str, read: list[Event], top: Position | None) -> list[Event]:
         """Return what comes before the channel's next event, and let that one in."""
         channel = self._channel(name)
-        gate = self._gate(name)
-        events = read + gate.beyond(gate.held, top)
+        events = read + self._gate(name).take_beyond(top)
         request = self._requests[name]
         positions = [event.position for event in events if event.position is not None]
-        if (
-            request is not None
-            and request.since is not None
-            and not isinstance(next(iter(events), None), Gap)
-        ):
+        if request is not None and request.since is not None and name not in self._incomplete:
             handed: Position | None = request.since
-        elif positions:
-            handed = before(positions[0])
         else:
-            handed = None
-        if top is not None and gate.is_ahead(top, channel.position):
-            gate.level = top
-            gate.held.clear()
-            self._subscriber.joined(name, channel, handed or top)
-        else:
-            channel.admit(self._subscriber, handed)
+            handed = before(positions[0]) if positions else top
+        enter(channel, self._subscriber, top, handed)
         return events
 
-    def _note_recovery(self, asked: set[str], incomplete: set[str]) -> None:
+    def _note_recovery(self, incomplete: set[str]) -> None:
+        self._incomplete = incomplete
+        asked = {name for name, request in self._requests.items() if request and request.since}
         if asked:
-            unrecovered = asked & incomplete
-            self._subscriber.unrecovered |= unrecovered
+            self._subscriber.unrecovered |= asked & incomplete
             self._subscriber.recovered = not self._subscriber.unrecovered
+
+
+def enter(
+    channel: Channel, subscriber: Subscriber, top: Position | None, handed: Position | None
+) -> None:
+    """Let a joining subscriber in that was given everything until ``top``, or the channel's place.
+
+    Where the channel is not there yet, the gate stays until it is.
+    """
+    place = channel.position
+    if top is not None and (place is None or top.offset > place.offset):
+        channel.joining[subscriber].level = top
+        subscriber.joined(channel.name, channel, handed)
+    else:
+        channel.admit(subscriber, handed)
 
 
 async def put_history(
@@ -197,12 +220,8 @@ async def _put_in_front(
             events, covered = history.events, history.position
     finally:
         if channel.joining.get(subscriber) is gate:
-            newer = gate.held if covered is None else gate.beyond(gate.held, covered)
-            if covered is not None and gate.is_ahead(covered, channel.position):
-                gate.level = covered
-                gate.held = []
-            else:
-                channel.admit(subscriber, subscriber.position(channel.name))
+            newer = gate.held if covered is None else gate.take_beyond(covered)
+            enter(channel, subscriber, covered, subscriber.position(channel.name))
             if newer:
                 subscriber.deliver(channel.name, newer)
 

@@ -53,9 +53,7 @@ def load_backend(url: str) -> ChannelsBackend:
     """
     scheme, separator, _ = url.partition("://")
     if not separator:
-        raise ConfigurationError(
-            f"{url!r} is no backend URL; an example is memory://?history=100"
-        )
+        raise ConfigurationError(f"{url!r} is no backend URL; an example is memory://?history=100")
     installed = _installed()
     points = installed.get(scheme, [])
     if not points:
@@ -71,9 +69,7 @@ def load_backend(url: str) -> ChannelsBackend:
         raise ConfigurationError(
             f"{scheme}:// of {_provider(points[0])} cannot be imported: {exc}"
         ) from exc
-    if not (
-        isinstance(backend_class, type) and issubclass(backend_class, ChannelsBackend)
-    ):
+    if not (isinstance(backend_class, type) and issubclass(backend_class, ChannelsBackend)):
         raise ConfigurationError(
             f"{scheme}:// of {_provider(points[0])} names {points[0].value!r}, "
             f"which is no ChannelsBackend"

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from channels.core._backend import ChannelsBackend, HistoryRequest, Message
+from channels.core._backlog import BacklogStrategy, check_backlog
 from channels.core._encode import Encoder, TypeEncoders
 from channels.core._errors import (
     BackendException,
@@ -27,7 +28,7 @@ from channels.core._link import Link, LinkOptions
 from channels.core._lookup import load_backend
 from channels.core._names import check_name, expand
 from channels.core._occasionally import Occasionally
-from channels.core._subscriber import BacklogStrategy, Subscriber, check_backlog
+from channels.core._subscriber import Subscriber
 
 logger = logging.getLogger("channels")
 
@@ -270,6 +271,7 @@ class ChannelsPlugin:
         subscriber: Subscriber | None = None,
         *,
         gaps: bool = False,
+        max_backlog_bytes: int | None = None,
     ) -> Subscriber:
         """Subscribe to ``channels``, and wait until the broker confirmed it.
 
@@ -285,6 +287,8 @@ class ChannelsPlugin:
                 an id gets ``history``. Look at ``recovered`` of the subscriber afterwards.
             subscriber: A live one that joins these channels too. Default: a new one.
             gaps: Put a :class:`Gap` into a new subscriber's stream wherever events are missing.
+            max_backlog_bytes: How many bytes may wait for a new subscriber, besides how many
+                events. Default None: no limit.
 
         Raises:
             UnknownChannelError: A channel may not be used.
@@ -300,7 +304,7 @@ class ChannelsPlugin:
         requests = self._history_requests(names, history, since)
         link = self._running()
         if subscriber is None:
-            subscriber = self._make_subscriber(gaps)
+            subscriber = self._make_subscriber(gaps, max_backlog_bytes)
         elif subscriber.end_reason is not None:
             raise SubscriberStateError(f"the subscriber has ended: {subscriber.end_reason}")
         try:
@@ -440,9 +444,11 @@ class ChannelsPlugin:
 
     # -- what is told ----------------------------------------------------------------------
 
-    def _make_subscriber(self, gaps: bool) -> Subscriber:
+    def _make_subscriber(self, gaps: bool, max_backlog_bytes: int | None) -> Subscriber:
         subscriber = self._subscriber_class(self._max_backlog, self._backlog_strategy)
-        subscriber.configure(tells_gaps=gaps, on_drop=self._note_drop)
+        subscriber.configure(
+            tells_gaps=gaps, on_drop=self._note_drop, max_backlog_bytes=max_backlog_bytes
+        )
         return subscriber
 
     def _note_drop(self, subscriber: Subscriber, event: Event) -> None:

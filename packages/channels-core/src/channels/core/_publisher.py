@@ -1,4 +1,4 @@
-"""What is waiting to be sent: the queue of ``publish()``, and the group commit of ``wait_published()``."""
+"""What waits to be sent: the queue of ``publish()``, the group commit of ``wait_published()``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from channels.core._errors import (
     PublishUnconfirmed,
 )
 from channels.core._occasionally import Occasionally
-from channels.core._supervisor import end
+from channels.core._tasks import end
 
 logger = logging.getLogger("channels")
 
@@ -55,8 +55,7 @@ class Publisher:
         self._queue: deque[Message] = deque()
         self._batch: list[Message] = []
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._settled = asyncio.Event()
         self._closing = False
         self._backoff = Backoff()
         self._nudge = asyncio.Event()
@@ -98,13 +97,12 @@ class Publisher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            self._idle.clear()
             while self._batch or self._queue:
                 with self._lock:
                     while self._queue and len(self._batch) < MAX_BATCH:
                         self._batch.append(self._queue.popleft())
                 await self._send_batch()
-            self._idle.set()
+            self._settled.set()
 
     async def _send_batch(self) -> None:
         """Send the batch; what is to be sent again stays in it."""
@@ -174,14 +172,18 @@ class Publisher:
                 self._flights.add(flight)
                 flight.add_done_callback(self._flights.discard)
             else:
-                self._flying = False
+                self._land()
 
     async def _fly(self) -> None:
         try:
             while self._waiting:
                 await self._fly_once()
         finally:
-            self._flying = False
+            self._land()
+
+    def _land(self) -> None:
+        self._flying = False
+        self._settled.set()
 
     async def _fly_once(self) -> None:
         batch: list[Message] = []
@@ -225,13 +227,11 @@ class Publisher:
 
     async def drain(self) -> None:
         """Wait until everything that was taken is sent."""
-        await asyncio.sleep(0)  # lets wake-ups from other threads through
-        while self.pending or self._flights or self._waiting:
-            self.nudge()
-            self._wake.set()
-            if self._flights:
-                await asyncio.wait(self._flights)
-            await self._idle.wait()
+        self.nudge()
+        while self.pending or self._flying:
+            self._settled.clear()
+            self._wake.set()  # that of another thread may be under way still
+            await self._settled.wait()
 
     async def close(self) -> int:
         """Stop; returns how many queued messages were not sent."""

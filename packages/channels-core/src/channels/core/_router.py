@@ -10,7 +10,7 @@ from channels.core._backend import ChannelsBackend, History, HistoryRequest
 from channels.core._backoff import Backoff
 from channels.core._channel import Channel, Join
 from channels.core._errors import BackendException, BackendUnavailable
-from channels.core._event import BEGINNING, Event, Position, before
+from channels.core._event import BEGINNING, Event, Position, before, is_newer
 from channels.core._subscriber import Subscriber
 
 logger = logging.getLogger("channels")
@@ -127,10 +127,7 @@ class Router:
             elif channel.position is None:
                 channel.position = top or BEGINNING
             elif channel.is_behind(top):
-                channel.stale = True
-                if not channel.busy:
-                    channel.busy = True
-                    self._repair(channel)
+                self._read_again(channel)
             channel.confirm()
 
     def refuse(self, name: str, error: BackendException) -> None:
@@ -169,17 +166,17 @@ class Router:
         fan_out = channel.deliver(ready, reached) if ready else None
         if fan_out is None and not rest:
             return
-        channel.busy = True
+        self._occupy(channel)
         channel.held = [*rest, *channel.held]
         task = asyncio.create_task(self._release(channel), name="channels-fan-out")
         self._fan_outs.add(task)
         task.add_done_callback(self._fan_outs.discard)
 
     async def _release(self, channel: Channel) -> None:
-        """Bring a busy channel to where nothing is held; or to a hole, which it waits to be mended."""
+        """Deliver what a busy channel holds, until nothing is held or a hole must be mended."""
         while True:
             if channel.fan_out is not None:
-                await channel.fan_out.run_in_chunks()
+                await channel.fan_out.finish()
                 channel.fan_out = None
             if channel.stale:
                 self._repair(channel)
@@ -188,6 +185,7 @@ class Router:
             if not held:
                 channel.busy = False
                 channel.hole = None
+                channel.idle.set()
                 return
             reached = channel.position
             ready, rest = channel.accept(held)
@@ -206,6 +204,22 @@ class Router:
 
     # -- repair ----------------------------------------------------------------------------
 
+    async def catch_up(self, channel: Channel) -> None:
+        """Bring a channel to where its record is now."""
+        self._read_again(channel)
+        await channel.idle.wait()
+
+    def _read_again(self, channel: Channel) -> None:
+        """Read what the channel has not delivered; the owner of a busy one does it."""
+        channel.stale = True
+        if not channel.busy:
+            self._occupy(channel)
+            self._repair(channel)
+
+    def _occupy(self, channel: Channel) -> None:
+        channel.busy = True
+        channel.idle.clear()
+
     def _repair(self, channel: Channel) -> None:
         self._holes[channel.name] = channel
         if self._repairer is None or self._repairer.done():
@@ -220,6 +234,7 @@ class Router:
                 HistoryRequest(channel.name, since=channel.position or BEGINNING)
                 for channel in channels
             ]
+            arrived = [channel.held_epochs() for channel in channels]
             histories: Sequence[History | None] = [None] * len(channels)
             try:
                 histories = await self.read(requests, HISTORY_PATIENCE)
@@ -229,8 +244,12 @@ class Router:
                 logger.exception(
                     "the backend failed to read what %d channels missed", len(channels)
                 )
-            for channel, history in zip(channels, histories, strict=True):
+            for channel, history, epochs in zip(channels, histories, arrived, strict=True):
                 if self.channels.get(channel.name) is channel:
+                    if history is not None:
+                        # What arrived before the record was read is not of a later epoch.
+                        top = history.position or BEGINNING
+                        channel.bury(epochs - {top.epoch})
                     self._mend(channel, history)
                     await self._release(channel)
 
@@ -249,7 +268,7 @@ class Router:
             else:
                 channel.advance(history.position or BEGINNING)
         elif reached is not None:
-            events = [event for event in events if _is_newer(event, reached)]
+            events = [event for event in events if is_newer(event, reached)]
         if events and (newest := events[-1].position) is not None:
             channel.advance(newest)
             channel.deliver(events, reached)
@@ -311,8 +330,3 @@ def _by_channel(events: Sequence[Event]) -> Iterator[tuple[str, Sequence[Event]]
     for event in events:
         runs.setdefault(event.channel, []).append(event)
     yield from runs.items()
-
-
-def _is_newer(event: Event, position: Position) -> bool:
-    at = event.position
-    return at is None or at.epoch != position.epoch or at.offset > position.offset

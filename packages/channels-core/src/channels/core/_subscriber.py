@@ -1,24 +1,34 @@
-"""One consumer's event stream: what waits for it, what it was handed, what it missed."""
+"""One consumer's event stream: what waits for it, what it was handed, why it ended."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
-from channels.core._errors import ConfigurationError, SubscriberStateError
+from channels.core._backlog import Backlog, BacklogStrategy
+from channels.core._errors import SubscriberStateError
 from channels.core._event import Event, Gap, Position, before
+from channels.core._tasks import end
 
 logger = logging.getLogger("channels")
 
 _BUSY = "this subscriber has a consumer already; it takes one at a time"
 
-BacklogStrategy = Literal["backoff", "dropleft", "disconnect"]
 EndReason = Literal["unsubscribed", "stopped", "backlog full", "failed"]
 Sink = Callable[[Sequence[Event]], bool]
+OnEvent = Callable[[Event], Awaitable[object] | object]
 
 
 class Place(Protocol):
@@ -33,14 +43,14 @@ class Place(Protocol):
         ...
 
 
-class Subscriber:
+class Subscriber(Backlog):
     """An event stream, consumed in one of three ways.
 
     Iterate over it (:meth:`iter_events`, :meth:`iter_batches`), let a worker call a function
     for each event (:meth:`run_in_background`), or :meth:`attach` a sink that is called
     in the same tick in which the events arrive. One of them at a time.
 
-    Belongs to one event loop; only ``publish()`` of the plugin may be called from other threads.
+    Belongs to one event loop, and can be built and fed without a plugin.
 
     Args:
         max_backlog: How many events may wait for the consumer. Default None: no limit.
@@ -59,27 +69,17 @@ class Subscriber:
 
     __slots__ = (
         "__weakref__",
-        "_bytes",
         "_direct",
         "_draining",
         "_end_reason",
-        "_front",
-        "_head",
-        "_max_backlog",
-        "_max_bytes",
-        "_missing",
         "_on_drop",
         "_on_end",
         "_places",
         "_positions",
         "_room",
         "_sink",
-        "_strategy",
-        "_tail",
-        "_tells_gaps",
         "_waiter",
         "_worker",
-        "dropped",
         "recovered",
         "unrecovered",
     )
@@ -91,44 +91,39 @@ class Subscriber:
         *,
         max_backlog_bytes: int | None = None,
     ) -> None:
-        check_backlog(max_backlog, backlog_strategy, max_backlog_bytes)
-        self._max_backlog = max_backlog
-        self._max_bytes = max_backlog_bytes
-        self._strategy = backlog_strategy
-        # The queue is two stacks: _head is reversed, _tail is as it came. What is in _front
-        # (reversed too) goes before both and does not count against the limits.
-        self._head: list[Event] = []
-        self._tail: list[Event] = []
-        self._front: list[Event] | None = None
-        self._bytes = 0
+        super().__init__(max_backlog, backlog_strategy, max_backlog_bytes)
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Event | None = None
-        self._sink: Sink | None = None
-        self._direct = False
-        self._on_end: Callable[[], None] | None = None
-        self._on_drop: Callable[[Subscriber, Event], None] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._draining = False
+        self._sink: Sink | None = None
+        self._direct = False  # channels call the sink themselves; nothing waits
+        self._on_end: Callable[[], None] | None = None
+        self._on_drop: Callable[[Subscriber, Event], None] | None = None
         self._end_reason: EndReason | None = None
         self._places: dict[str, Place] = {}
         self._positions: dict[str, Position] = {}
-        self._tells_gaps = False
-        self._missing: dict[str, None] | None = None
-        self.dropped = 0
         self.recovered: bool | None = None
         self.unrecovered: frozenset[str] = frozenset()
 
     def configure(
-        self, *, tells_gaps: bool, on_drop: Callable[[Subscriber, Event], None] | None
+        self,
+        *,
+        tells_gaps: bool,
+        on_drop: Callable[[Subscriber, Event], None] | None = None,
+        max_backlog_bytes: int | None = None,
     ) -> None:
         """Set what the plugin, not the consumer, decides.
 
         Args:
             tells_gaps: Put a :class:`Gap` into the stream wherever events are missing.
             on_drop: Called with each event that is dropped or evicted; must not raise.
+            max_backlog_bytes: The limit in bytes. Default None: as it was made.
         """
         self._tells_gaps = tells_gaps
         self._on_drop = on_drop
+        if max_backlog_bytes is not None:
+            self._max_bytes = max_backlog_bytes
 
     # -- what it is in ---------------------------------------------------------------------
 
@@ -148,15 +143,21 @@ class Subscriber:
             self._settle()
         return {channel: str(position) for channel, position in self._positions.items()}
 
+    def position(self, channel: str) -> Position | None:
+        """Return the position of the last event of ``channel`` that the consumer was handed."""
+        if self._direct:
+            self._settle()
+        return self._positions.get(channel)
+
     @property
     def max_backlog(self) -> int | None:
         """How many events may wait for the consumer; None: no limit."""
         return self._max_backlog
 
     @property
-    def qsize(self) -> int:
-        """How many events wait for the consumer."""
-        return len(self._head) + len(self._tail) + len(self._front or ())
+    def tells_gaps(self) -> bool:
+        """Whether the stream has markers where events are missing."""
+        return self._tells_gaps
 
     @property
     def is_running(self) -> bool:
@@ -170,7 +171,7 @@ class Subscriber:
 
     # -- consuming -------------------------------------------------------------------------
 
-    async def iter_events(self) -> AsyncIterator[Event]:
+    async def iter_events(self) -> AsyncGenerator[Event, None]:
         """Yield one event after the other; wait where there is none.
 
         Ends, after what is queued, when the subscriber is unsubscribed or the plugin stops.
@@ -179,13 +180,31 @@ class Subscriber:
         Raises:
             SubscriberStateError: Something else consumes the stream already.
         """
+        positions = self._positions
         while True:
             while self._tail or self._head or self._front:
-                yield self._take()
-            if not await self._wait():
+                if self._front or self._max_bytes is not None or self._room is not None:
+                    yield self._take()
+                    continue
+                # What _take() does in the common case, written out: this runs once per delivery.
+                if not self._head:
+                    self._tail.reverse()
+                    self._head, self._tail = self._tail, self._head
+                event = self._head.pop()
+                if event.position is not None:
+                    positions[event.channel] = event.position
+                yield event
+            waiter = self._next_wait()
+            if waiter is None:
                 return
+            try:
+                await waiter
+            finally:
+                self._waiter = None
 
-    async def iter_batches(self, max_events: int | None = None) -> AsyncIterator[list[Event]]:
+    async def iter_batches(
+        self, max_events: int | None = None
+    ) -> AsyncGenerator[list[Event], None]:
         """Yield all that waits, as a list; wait where there is nothing.
 
         Args:
@@ -198,13 +217,16 @@ class Subscriber:
             while size := self.qsize:
                 count = size if max_events is None else min(size, max_events)
                 yield [self._take() for _ in range(count)]
-            if not await self._wait():
+            waiter = self._next_wait()
+            if waiter is None:
                 return
+            try:
+                await waiter
+            finally:
+                self._waiter = None
 
     @asynccontextmanager
-    async def run_in_background(
-        self, on_event: Callable[[Event], Awaitable[object] | object], join: bool = True
-    ) -> AsyncIterator[None]:
+    async def run_in_background(self, on_event: OnEvent, join: bool = True) -> AsyncIterator[None]:
         """Call ``on_event`` for each event in a task of its own while the context is open.
 
         A call that raises ends the stream at once: the body is cancelled where it waits, what
@@ -216,7 +238,7 @@ class Subscriber:
                 does leaving with an error.
 
         Raises:
-            SubscriberStateError: Something consumes the stream already, or it has ended.
+            SubscriberStateError: Something consumes the stream already.
         """
         self._check_free()
         host = asyncio.current_task()
@@ -239,11 +261,11 @@ class Subscriber:
         except BaseException as exc:
             in_body = False
             await self.stop()
-            if not (isinstance(exc, asyncio.CancelledError) and interrupted):
-                raise
-            if host.uncancel() > 0:
+            if not interrupted or not isinstance(exc, asyncio.CancelledError):
                 raise
             interrupted = False
+            if host.uncancel() > 0:
+                raise
         finally:
             self._worker = None
             if interrupted:
@@ -257,25 +279,19 @@ class Subscriber:
         Args:
             join: Let it process what is queued first. Default False: cancel it.
         """
-        worker = self._worker
-        if worker is None:
+        if self._worker is None:
             return
         if join:
             self._draining = True
             self._wake()
-        try:
-            while not worker.done():
-                if not join:
-                    worker.cancel()
-                # A cancellation is sometimes swallowed by what the worker awaits: ask again.
-                await asyncio.wait([worker], timeout=None if join else 1.0)
-        except asyncio.CancelledError:
-            worker.cancel()
-            raise
-        finally:
-            self._draining = False
+            try:
+                await asyncio.wait([self._worker])
+            finally:
+                self._draining = False
+        else:
+            await end(self._worker)
 
-    async def _work(self, on_event: Callable[[Event], Awaitable[object] | object]) -> None:
+    async def _work(self, on_event: OnEvent) -> None:
         try:
             async for event in self.iter_events():
                 result = on_event(event)
@@ -300,7 +316,7 @@ class Subscriber:
                 had with :meth:`ready`.
 
         Raises:
-            SubscriberStateError: Something consumes the stream already, or it has ended.
+            SubscriberStateError: Something consumes the stream already.
         """
         self._check_free()
         self._sink = sink
@@ -333,19 +349,14 @@ class Subscriber:
         Returns:
             Whether it was taken.
         """
-        if self._end_reason is not None:
-            return False
         if not isinstance(event, Event):
             event = Event(event)
-        if self._sink is not None and not self.qsize:
+        if self._end_reason is None and self._sink is not None and not self.qsize:
             if self._hand((event,)):
                 self._handed(event)
                 return True
             self._queue_from(event.channel, (event,))
-        if self._end_reason is not None or not self._make_room(event):
-            return False
-        self._append(event)
-        return True
+        return self._enqueue(event)
 
     async def put(self, event: Event | bytes) -> bool:
         """Put one event into the stream; wait while the backlog is full.
@@ -362,7 +373,7 @@ class Subscriber:
             await self._room.wait()
         return self.put_nowait(event)
 
-    def target(self) -> Callable[[Sequence[Event]], bool]:
+    def target(self) -> Sink:
         """Return what a channel calls with a run of its events; False from it: not taken."""
         if self._direct:
             assert self._sink is not None
@@ -377,10 +388,11 @@ class Subscriber:
         except Exception as exc:
             self.failed(exc)
 
-    def refused(self, channel: str, events: Sequence[Event]) -> bool:
-        """Queue what the sink did not take. Returns False once the stream has ended."""
-        self._queue_from(channel, events)
-        return self._deliver(events)
+    def refused(self, channel: str, events: Sequence[Event]) -> None:
+        """Queue what the sink did not take."""
+        if self._direct:
+            self._queue_from(channel, events)
+            self._deliver(events)
 
     def failed(self, error: Exception) -> None:
         """End the stream because its sink raised."""
@@ -398,29 +410,22 @@ class Subscriber:
         self._queue_from(channel, ())
         if self._end_reason is None:
             self._append(gap)
+            self._wake()
 
     def replay(self, events: Iterable[Event]) -> None:
         """Put ``events`` before all that waits; they do not count against the backlog."""
-        front = list(events)[::-1]
-        if not front:
-            return
-        self._queue_from("", ())
-        self._front = [*(self._front or ()), *front]
-        self._wake()
-        self.ready()
+        self._put_front(events)
+        if self._front:
+            self._queue_from("", ())
+            self._wake()
+            self.ready()
 
-    @property
-    def tells_gaps(self) -> bool:
-        """Whether the stream has markers where events are missing."""
-        return self._tells_gaps
-
-    def position(self, channel: str) -> Position | None:
-        """Return the position of the last event of ``channel`` that the consumer was handed."""
-        if self._direct:
-            self._settle()
-        return self._positions.get(channel)
+    def withdraw(self, channel: str) -> Sequence[Event]:
+        """Take the events of ``channel`` that wait out of the backlog again, in order."""
+        return self._withdraw(channel)
 
     def joined(self, channel: str, place: Place, position: Position | None) -> None:
+        """Note a channel that it is in, and how far its consumer is there."""
         self._places[channel] = place
         if position is not None:
             self._positions[channel] = position
@@ -430,18 +435,8 @@ class Subscriber:
         if self._places.pop(channel, None) is not None:
             self._positions.pop(channel, None)
 
-    def withdraw(self, channel: str) -> list[Event]:
-        """Take the events of ``channel`` that wait out of the backlog again, in order."""
-        waiting = [*reversed(self._head), *self._tail]
-        taken = [event for event in waiting if event.channel == channel]
-        self._head = [event for event in reversed(waiting) if event.channel != channel]
-        self._tail = []
-        self._bytes = sum(map(len, self._head))
-        return taken
-
     def left_all(self) -> None:
-        """End the stream because it was unsubscribed; its positions stay to be read."""
-        self.end("unsubscribed")
+        """Forget all channels; the positions stay to be read."""
         self._places = {}
 
     def end(self, reason: EndReason) -> None:
@@ -451,11 +446,10 @@ class Subscriber:
         self._queue_from("", ())
         self._end_reason = reason
         self._wake()
-        if self._room is not None:
-            self._room.set()
+        self._make_room()
         self._notify_end()
 
-    # -- the queue -------------------------------------------------------------------------
+    # -- inside ----------------------------------------------------------------------------
 
     def _deliver(self, events: Sequence[Event]) -> bool:
         if self._end_reason is not None:
@@ -464,11 +458,10 @@ class Subscriber:
             self._tail += events
             if self._waiter is not None:
                 self._wake()
-            return True
-        for event in events:
-            if self._make_room(event):
-                self._append(event)
-        return self._end_reason is None
+        else:
+            for event in events:
+                self._enqueue(event)
+        return True
 
     def _deliver_each(self, events: Sequence[Event]) -> bool:
         for event in events:
@@ -477,18 +470,20 @@ class Subscriber:
             except Exception:
                 logger.exception("%s.put_nowait failed; the event is dropped", type(self).__name__)
                 self._drop(event)
-        return self._end_reason is None
+        return True
+
+    def _enqueue(self, event: Event) -> bool:
+        if self._end_reason is not None:
+            return False
+        if self._offer(event):
+            self._wake()
+            return True
+        if self._strategy == "disconnect":
+            self.end("backlog full")
+        return False
 
     def _is_overridden(self) -> bool:
         return type(self).put_nowait is not Subscriber.put_nowait
-
-    def _append(self, event: Event) -> None:
-        if self._missing:
-            self._append_missing()
-        self._tail.append(event)
-        if self._max_bytes is not None:
-            self._bytes += len(event)
-        self._wake()
 
     def _take(self) -> Event:
         event = self._pop()
@@ -498,84 +493,22 @@ class Subscriber:
             self._room.set()
         return event
 
-    def _pop(self) -> Event:
-        if self._front:
-            event = self._front.pop()
-            if not self._front:
-                self._front = None
-            return event
-        if not self._head:
-            self._tail.reverse()
-            self._head, self._tail = self._tail, self._head
-        event = self._head.pop()
-        if self._max_bytes is not None:
-            self._bytes -= len(event)
-        return event
-
-    def _is_full(self, event: Event) -> bool:
-        if self._max_backlog is not None and len(self._head) + len(self._tail) >= self._max_backlog:
-            return True
-        return (
-            self._max_bytes is not None
-            and self._bytes > 0
-            and self._bytes + len(event) > self._max_bytes
-        )
-
-    def _make_room(self, event: Event) -> bool:
-        if not self._is_full(event):
-            return True
-        if self._strategy == "dropleft":
-            while self._is_full(event):
-                self._evict()
-            return True
-        if self._strategy == "disconnect":
-            self.end("backlog full")
-        else:
-            self._drop(event)
-            if self._tells_gaps:
-                self._missing = {**(self._missing or {}), event.channel: None}
-        return False
-
-    def _evict(self) -> None:
-        front, self._front = self._front, None
-        evicted = self._pop()
-        self._front = front
-        if isinstance(evicted, Gap):
-            self._mark_front(evicted)
-            return
-        self._drop(evicted)
-        if self._tells_gaps:
-            self._mark_front(Gap(channel=evicted.channel))
-
-    def _mark_front(self, gap: Gap) -> None:
-        front = self._front or []
-        marked = {event.channel for event in front if isinstance(event, Gap)}
-        if gap.channel not in marked:
-            self._front = [gap, *front]
-
     def _drop(self, event: Event) -> None:
-        self.dropped += 1
+        super()._drop(event)
         if self._on_drop is not None:
             self._on_drop(self, event)
 
-    def _notify_end(self) -> None:
-        on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            on_end()
+    def _discard(self) -> None:
+        super()._discard()
+        self._make_room()
 
-    def _append_missing(self) -> None:
-        """Mark, behind what waits, the channels whose events were not taken since."""
-        self._tail += [Gap(channel=channel) for channel in self._missing or ()]
-        self._missing = None
+    def _make_room(self) -> None:
+        if self._room is not None:
+            self._room.set()
 
     def _check_free(self) -> None:
         if self._worker is not None or self._sink is not None or self._waiter is not None:
             raise SubscriberStateError(_BUSY)
-
-    def _waiting(self) -> list[Event]:
-        if self._missing:
-            self._append_missing()
-        return [*reversed(self._front or ()), *reversed(self._head), *self._tail]
 
     def _hand(self, events: Sequence[Event]) -> bool:
         assert self._sink is not None
@@ -584,6 +517,10 @@ class Subscriber:
         except Exception as exc:
             self.failed(exc)
             return False
+
+    def _handed(self, event: Event) -> None:
+        if event.position is not None:
+            self._positions[event.channel] = event.position
 
     def _queue_from(self, channel: str, events: Sequence[Event]) -> None:
         """Let events enter the backlog from now on, beginning with ``events``."""
@@ -595,10 +532,6 @@ class Subscriber:
         self._direct = False
         self._retarget()
 
-    def _handed(self, event: Event) -> None:
-        if event.position is not None:
-            self._positions[event.channel] = event.position
-
     def _settle(self) -> None:
         """Write down how far the sink has come; until now the channels knew."""
         for channel, place in self._places.items():
@@ -609,50 +542,24 @@ class Subscriber:
         for place in self._places.values():
             place.retarget(self)
 
-    async def _wait(self) -> bool:
-        """Wait for events; False when none will come."""
-        if self._missing:
-            self._append_missing()
-            return True
-        if self._end_reason is not None or self._draining:
-            return False
+    def _notify_end(self) -> None:
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+
+    def _next_wait(self) -> asyncio.Future[None] | None:
+        """Return what to await until there is something to take; None when nothing will come."""
         if self._waiter is not None or self._sink is not None:
             raise SubscriberStateError(_BUSY)
+        if (self._end_reason is not None or self._draining) and not self._missing:
+            return None
         waiter = self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-        return True
+        if self._missing:
+            self._mark_missing()
+            waiter.set_result(None)
+        return waiter
 
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-
-    def _discard(self) -> None:
-        self._head, self._tail, self._front, self._bytes = [], [], None, 0
-        if self._room is not None:
-            self._room.set()
-
-
-def check_backlog(
-    max_backlog: int | None, strategy: str, max_backlog_bytes: int | None = None
-) -> None:
-    """Refuse limits that make no sense.
-
-    Raises:
-        ConfigurationError: Naming the one that is wrong.
-    """
-    if max_backlog is not None and max_backlog < 1:
-        raise ConfigurationError(
-            f"max_backlog={max_backlog}: pass at least 1, or None for no limit"
-        )
-    if max_backlog_bytes is not None and max_backlog_bytes < 1:
-        raise ConfigurationError(
-            f"max_backlog_bytes={max_backlog_bytes}: pass at least 1, or None for no limit"
-        )
-    if strategy not in get_args(BacklogStrategy):
-        raise ConfigurationError(
-            f"backlog_strategy={strategy!r}: use one of {', '.join(get_args(BacklogStrategy))}"
-        )

@@ -11,6 +11,7 @@ from channels.core._backoff import Backoff
 from channels.core._errors import BackendException, BackendRefused, BackendUnavailable
 from channels.core._event import Event
 from channels.core._router import Router
+from channels.core._tasks import end
 
 logger = logging.getLogger("channels")
 
@@ -108,7 +109,7 @@ class Supervisor:
 
 
 class Connection:
-    """One listener's life: reads what arrives, and reconciles its subscriptions with what is wanted.
+    """One listener's life: read what arrives, and make its subscriptions equal to what is wanted.
 
     Invariants:
         * ``_actual`` holds the names that the broker has confirmed on this connection, less
@@ -136,10 +137,8 @@ class Connection:
             for retry in self._retries:
                 retry.cancel()
             await end(reader, reconciler)
-        for task in (reader, reconciler):
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise error
-        raise BackendUnavailable("the listener ended")
+        errors = [task.exception() for task in (reader, reconciler) if not task.cancelled()]
+        raise next(filter(None, errors), BackendUnavailable("the listener ended"))
 
     async def _read(self) -> None:
         async for arrived in self._listener:
@@ -204,11 +203,3 @@ class Connection:
         self._actual.update(names)
         # Who left while this was under way is in `changed` again; the next pass drops it.
         self._router.confirm(tops)
-
-
-async def end(*tasks: asyncio.Task[None]) -> None:
-    """Cancel tasks and wait until they have ended, asking again where it was swallowed."""
-    while pending := [task for task in tasks if not task.done()]:
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(pending, timeout=1.0)

@@ -284,9 +284,7 @@ class PostgresChannelsBackend(ChannelsBackend):
             self._running.keeper.start()
         return server
 
-    async def _send(
-        self, connection: Connection, messages: Sequence[Message]
-    ) -> Sequence[Outcome]:
+    async def _send(self, connection: Connection, messages: Sequence[Message]) -> Sequence[Outcome]:
         try:
             return await self._send_any(connection, messages)
         except NotifyQueueFull:
@@ -321,9 +319,7 @@ class PostgresChannelsBackend(ChannelsBackend):
                 await ask(connection, self._timeout, query, *args)
         return [refused if is_large else None for is_large in large]
 
-    def _live(
-        self, messages: Sequence[Message], utf8: bool
-    ) -> tuple[str, tuple[object, ...]]:
+    def _live(self, messages: Sequence[Message], utf8: bool) -> tuple[str, tuple[object, ...]]:
         """Make the statement that publishes without history."""
         names: list[str] = []
         frames: list[str] = []

@@ -85,7 +85,10 @@ class Folder:
                     else:  # no connection: that holds for everybody who waits
                         self._fail_all(exc)
                 batch = []
-        except (asyncio.CancelledError, Exception) as exc:  # close(), or a defect: callers hear of it
+        except (
+            asyncio.CancelledError,
+            Exception,
+        ) as exc:  # close(), or a defect: callers hear of it
             _fail(batch, exc, sent=True)
             self._fail_all(exc)
         finally:
@@ -129,7 +132,9 @@ def _fail(batch: Iterable[_Call], exc: BaseException, *, sent: bool = False) -> 
     for call in batch:
         error: BackendException
         if sent:
-            error = PublishUnconfirmed(f"the reply was lost: {str(exc) or 'the backend was closed'}")
+            error = PublishUnconfirmed(
+                f"the reply was lost: {str(exc) or 'the backend was closed'}"
+            )
         elif isinstance(exc, BackendException):
             error = type(exc)(*exc.args)
         else:

@@ -5,11 +5,33 @@ Needs pytest and pytest-asyncio: ``pip install channels-core[testing]``.
 
 import pytest
 
-for _suite in ("_backend", "_history", "_lifecycle", "_listening", "_publishing", "_suite", "_tap"):
-    pytest.register_assert_rewrite(f"channels.core.testing.{_suite}")
+pytest.register_assert_rewrite(
+    *(
+        f"channels.core.testing.{module}"
+        for module in (
+            "_checks",
+            "_keeping",
+            "_lifecycle",
+            "_listening",
+            "_positions",
+            "_publishing",
+            "_reading",
+            "_suite",
+            "_tap",
+        )
+    )
+)
 
 from channels.core.testing._backend import BackendContract  # noqa: E402  (rewritten above)
+from channels.core.testing._faulty import FaultyBackend  # noqa: E402
 from channels.core.testing._history import HistoryContract  # noqa: E402
 from channels.core.testing._proxy import TcpProxy  # noqa: E402
+from channels.core.testing._recording import RecordingBackend  # noqa: E402
 
-__all__ = ("BackendContract", "HistoryContract", "TcpProxy")
+__all__ = (
+    "BackendContract",
+    "FaultyBackend",
+    "HistoryContract",
+    "RecordingBackend",
+    "TcpProxy",
+)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from channels.core import ChannelsBackend
-from channels.core.testing._suite import publish
+from channels.core.testing._checks import publish
 
 
 class Flood:

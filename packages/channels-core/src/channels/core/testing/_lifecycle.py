@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from channels.core import BackendException, ChannelsBackend, Message, NotRunningError
-from channels.core.testing._suite import Suite, contract_test, publish
+from channels.core.testing._checks import publish
+from channels.core.testing._suite import Suite, contract_test
 
 
 class LifecycleContract(Suite):

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from channels.core import BackendException, BackendUnavailable, ChannelsBackend, Message
+from channels.core.testing._checks import assert_same, publish, publish_all
 from channels.core.testing._flood import flood
-from channels.core.testing._suite import Suite, assert_same, contract_test, publish, publish_all
+from channels.core.testing._suite import Suite, contract_test
 from channels.core.testing._tap import Tap
 
 

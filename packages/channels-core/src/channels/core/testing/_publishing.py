@@ -15,14 +15,13 @@ from channels.core import (
     PayloadTooLarge,
     Position,
 )
-from channels.core.testing._suite import (
-    Suite,
+from channels.core.testing._checks import (
     assert_same,
     check_outcomes,
-    contract_test,
     publish,
     publish_all,
 )
+from channels.core.testing._suite import Suite, contract_test
 
 ODD_NAMES = {
     "one letter": "a",

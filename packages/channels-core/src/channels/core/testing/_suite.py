@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import wraps
 from typing import ClassVar, Concatenate, ParamSpec, TypeVar
 
 import pytest
 
-from channels.core import BackendException, ChannelsBackend, Message, Outcome, Position
+from channels.core import ChannelsBackend
 from channels.core.testing._tap import Tap
 
 _Params = ParamSpec("_Params")
@@ -79,55 +78,3 @@ def contract_test(
         )
 
     return bounded
-
-
-async def publish(backend: ChannelsBackend, channel: str, *payloads: bytes) -> list[Outcome]:
-    """Publish to one channel in one call; every message must have been taken."""
-    return await publish_all(backend, [Message(channel, data) for data in payloads])
-
-
-async def publish_all(backend: ChannelsBackend, messages: Sequence[Message]) -> list[Outcome]:
-    """Publish in one call; every message must have been taken."""
-    outcomes = check_outcomes(messages, await backend.publish(messages))
-    for message, outcome in zip(messages, outcomes, strict=True):
-        if isinstance(outcome, BackendException):
-            raise AssertionError(
-                f"publish() of {len(message.data)} bytes to {message.channel!r} failed though "
-                f"nothing is wrong with broker or message: {outcome!r}"
-            ) from outcome
-    return outcomes
-
-
-def check_outcomes(messages: Sequence[Message], outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Check that ``publish()`` gave one outcome per message, each of a kind that there is."""
-    assert len(outcomes) == len(messages), (
-        f"publish() must return one outcome per message, in order: {len(messages)} messages, "
-        f"{len(outcomes)} outcomes"
-    )
-    for outcome in outcomes:
-        assert outcome is None or isinstance(outcome, (Position, BackendException)), (
-            f"an outcome is a Position, None or a BackendException, not {outcome!r}"
-        )
-    return list(outcomes)
-
-
-def assert_same(came: Iterable[bytes], expected: Iterable[bytes], what: str) -> None:
-    """Compare two lists of payloads and tell the first difference, not thousands of lines."""
-    got, want = [bytes(data) for data in came], [bytes(data) for data in expected]
-    if got == want:
-        return
-    counted, wanted = Counter(got), Counter(want)
-    missing, surplus = list((wanted - counted).elements()), list((counted - wanted).elements())
-    if missing or surplus:
-        why = f"missing: {_shown(missing)}; too much or repeated: {_shown(surplus)}"
-    else:
-        at = next(i for i, pair in enumerate(zip(got, want, strict=True)) if pair[0] != pair[1])
-        why = f"all there, but number {at} is {got[at]!r:.60} instead of {want[at]!r:.60}"
-    raise AssertionError(f"{what}: {len(want)} events expected, {len(got)} came; {why}")
-
-
-def _shown(payloads: list[bytes]) -> str:
-    if not payloads:
-        return "none"
-    shown = ", ".join(f"{data!r:.60}" for data in payloads[:5])
-    return f"{len(payloads)} ({shown}{', ...' if len(payloads) > 5 else ''})"

@@ -1,0 +1,159 @@
+"""The queue in front of one consumer, with its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+from channels.core._errors import ConfigurationError
+from channels.core._event import Event, Gap
+
+BacklogStrategy = Literal["backoff", "dropleft", "disconnect"]
+
+
+class Backlog:
+    """Events that wait, oldest first, under a limit and a strategy for when it is reached.
+
+    The queue is two stacks: ``_head`` is reversed, ``_tail`` is as it came; both take the least
+    memory when empty. What is in ``_front`` (reversed too) goes before both and does not count
+    against the limits: a replay of history, and marks of what was evicted.
+
+    One event is always taken, however large.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_front",
+        "_head",
+        "_max_backlog",
+        "_max_bytes",
+        "_missing",
+        "_strategy",
+        "_tail",
+        "_tells_gaps",
+        "dropped",
+    )
+
+    def __init__(
+        self, max_backlog: int | None, strategy: BacklogStrategy, max_bytes: int | None
+    ) -> None:
+        check_backlog(max_backlog, strategy, max_bytes)
+        self._max_backlog = max_backlog
+        self._max_bytes = max_bytes
+        self._strategy = strategy
+        self._tells_gaps = False
+        self._head: list[Event] = []
+        self._tail: list[Event] = []
+        self._front: list[Event] | None = None
+        self._bytes = 0
+        self._missing: dict[str, None] | None = None
+        self.dropped = 0
+
+    @property
+    def qsize(self) -> int:
+        """How many events wait for the consumer."""
+        return len(self._head) + len(self._tail) + len(self._front or ())
+
+    def _is_limited(self) -> bool:
+        return self._max_backlog is not None or self._max_bytes is not None
+
+    def _is_full(self, event: Event) -> bool:
+        if self._max_backlog is not None and len(self._head) + len(self._tail) >= self._max_backlog:
+            return True
+        return (
+            self._max_bytes is not None
+            and self._bytes > 0
+            and self._bytes + len(event) > self._max_bytes
+        )
+
+    def _offer(self, event: Event) -> bool:
+        """Take ``event`` if the strategy allows; say whether it was taken."""
+        if self._is_full(event):
+            if self._strategy != "dropleft":
+                self._drop(event)
+                if self._tells_gaps:
+                    self._missing = {**(self._missing or {}), event.channel: None}
+                return False
+            while self._is_full(event):
+                self._evict()
+        self._append(event)
+        return True
+
+    def _append(self, event: Event) -> None:
+        if self._missing:
+            self._mark_missing()
+        self._tail.append(event)
+        if self._max_bytes is not None:
+            self._bytes += len(event)
+
+    def _pop(self) -> Event:
+        if self._front:
+            event = self._front.pop()
+            if not self._front:
+                self._front = None
+            return event
+        if not self._head:
+            self._tail.reverse()
+            self._head, self._tail = self._tail, self._head
+        event = self._head.pop()
+        if self._max_bytes is not None:
+            self._bytes -= len(event)
+        return event
+
+    def _waiting(self) -> list[Event]:
+        """Return all that waits, and the marks of what was dropped behind it."""
+        if self._missing:
+            self._mark_missing()
+        return [*reversed(self._front or ()), *reversed(self._head), *self._tail]
+
+    def _discard(self) -> None:
+        self._head, self._tail, self._front, self._bytes = [], [], None, 0
+
+    def _put_front(self, events: Iterable[Event]) -> None:
+        """Put ``events`` before all that waits, past the limits."""
+        self._front = [*(self._front or ()), *list(events)[::-1]] or None
+
+    def _withdraw(self, channel: str) -> Sequence[Event]:
+        """Take the events of ``channel`` out again, except those in front."""
+        waiting = [*reversed(self._head), *self._tail]
+        self._head = [event for event in reversed(waiting) if event.channel != channel]
+        self._tail = []
+        self._bytes = sum(map(len, self._head))
+        return [event for event in waiting if event.channel == channel]
+
+    def _evict(self) -> None:
+        front, self._front = self._front, None
+        evicted = self._pop()
+        self._front = front
+        if isinstance(evicted, Gap):
+            gap = evicted
+        else:
+            self._drop(evicted)
+            gap = Gap(channel=evicted.channel, dropped=True)
+        if self._tells_gaps:
+            marked = {event.channel for event in front or () if isinstance(event, Gap)}
+            if gap.channel not in marked:
+                self._front = [gap, *(front or ())]
+
+    def _drop(self, event: Event) -> None:
+        self.dropped += 1
+
+    def _mark_missing(self) -> None:
+        """Mark, behind what waits, the channels whose events were not taken since."""
+        self._tail += [Gap(channel=channel, dropped=True) for channel in self._missing or ()]
+        self._missing = None
+
+
+def check_backlog(max_backlog: int | None, strategy: str, max_bytes: int | None = None) -> None:
+    """Refuse limits that make no sense.
+
+    Raises:
+        ConfigurationError: Naming the one that is wrong.
+    """
+    for name, limit in (("max_backlog", max_backlog), ("max_backlog_bytes", max_bytes)):
+        if limit is not None and limit < 1:
+            raise ConfigurationError(f"{name}={limit}: pass at least 1, or None for no limit")
+    if strategy not in get_args(BacklogStrategy):
+        raise ConfigurationError(
+            f"backlog_strategy={strategy!r}: use one of {', '.join(get_args(BacklogStrategy))}"
+        )
