@@ -61,6 +61,10 @@ class Proof:
         """Note what came."""
         self.received.append(bytes(event))
 
+    async def until_received(self, n: int) -> None:
+        """Wait for so many events in all."""
+        await until(lambda: len(self.received) > n, f"{n} events", 15)
+
     def check_complete(self) -> None:
         """What was acknowledged arrived once and in order, and nothing unheard of did."""
         assert len(set(self.received)) == len(self.received), "an event came twice"
@@ -85,20 +89,20 @@ async def proof(
         told = Proof(sender)
         told.gaps = gaps
         stop = asyncio.Event()
-        async with plugin.start_subscription("proof") as subscriber:
-            async with subscriber.run_in_background(told.receive, join=False):
-                publishing = asyncio.create_task(told.publish(stop))
-                try:
-                    await until(lambda: len(told.received) > 20, "events before the fault")
-                    yield told
-                    after = len(told.received)
-                    await until(lambda: len(told.received) > after + 20, "events after it", 15)
-                finally:
-                    stop.set()
-                    await publishing
-                await until(
-                    lambda: told.acknowledged[-1] in told.received[-3:], "the last event", 10
-                )
+        async with (
+            plugin.start_subscription("proof") as subscriber,
+            subscriber.run_in_background(told.receive, join=False),
+        ):
+            publishing = asyncio.create_task(told.publish(stop))
+            try:
+                await until(lambda: len(told.received) > 20, "events before the fault")
+                yield told
+                after = len(told.received)
+                await until(lambda: len(told.received) > after + 20, "events after it", 15)
+            finally:
+                stop.set()
+                await publishing
+            await until(lambda: told.acknowledged[-1] in told.received[-3:], "the last event", 10)
 
 
 class FaultSuite(Maker):
@@ -123,9 +127,9 @@ class FaultSuite(Maker):
         backend = self.make(private_postgres.url, history=history, **QUICK)
         async with proof(backend) as told:
             for _ in range(3):
-                before = len(told.received)
+                wanted = len(told.received) + 10
                 assert private_postgres.terminate_backends() >= 2
-                await until(lambda: len(told.received) > before + 10, "events between", 10)
+                await told.until_received(wanted)
         self.verify(told, history)
 
     @pytest.mark.parametrize("seconds", [1, pytest.param(40, marks=pytest.mark.faults)])
@@ -178,30 +182,33 @@ class FaultSuite(Maker):
     async def test_frozen_connection_is_noticed_within_the_bound(
         self, postgres_space: PostgresSpace
     ) -> None:
-        async with self.proxy(postgres_space) as (proxy, url):
-            async with self.make(url, **QUICK) as backend, tapped(backend, "a") as tap:
-                loop = asyncio.get_running_loop()
-                proxy.stall()
-                start = loop.time()
-                assert isinstance(await tap.failed(2), BackendUnavailable)
-                assert loop.time() - start < 2 * QUICK["heartbeat"] + 0.3
-                proxy.resume()
+        async with (
+            self.proxy(postgres_space) as (proxy, url),
+            self.make(url, **QUICK) as backend,
+            tapped(backend, "a") as tap,
+        ):
+            loop = asyncio.get_running_loop()
+            proxy.stall()
+            start = loop.time()
+            assert isinstance(await tap.failed(2), BackendUnavailable)
+            assert loop.time() - start < 2 * QUICK["heartbeat"] + 0.3
+            proxy.resume()
 
     async def test_reply_that_is_swallowed_is_in_doubt(self, postgres_space: PostgresSpace) -> None:
-        async with self.proxy(postgres_space) as (proxy, url):
-            async with (
-                self.make(postgres_space.url, history=10, **QUICK) as direct,
-                self.make(url, history=10, **QUICK) as backend,
-                tapped(direct, "a") as tap,
-            ):
-                await send(backend, "a", b"before")
-                proxy.swallow_replies()
-                [outcome] = await backend.publish([Message("a", b"in doubt")])
-                assert isinstance(outcome, PublishUnconfirmed)
-                proxy.resume()
-                await send(backend, "a", b"after")
-                await tap.count(3)
-                assert tap.events == [b"before", b"in doubt", b"after"]
+        async with (
+            self.proxy(postgres_space) as (proxy, url),
+            self.make(postgres_space.url, history=10, **QUICK) as direct,
+            self.make(url, history=10, **QUICK) as backend,
+            tapped(direct, "a") as tap,
+        ):
+            await send(backend, "a", b"before")
+            proxy.swallow_replies()
+            [outcome] = await backend.publish([Message("a", b"in doubt")])
+            assert isinstance(outcome, PublishUnconfirmed)
+            proxy.resume()
+            await send(backend, "a", b"after")
+            await tap.count(3)
+            assert tap.events == [b"before", b"in doubt", b"after"]
 
     async def test_down_is_said_at_once_and_to_all(self, private_postgres: PostgresServer) -> None:
         async with self.make(private_postgres.url, **QUICK) as backend:
@@ -226,13 +233,15 @@ class FaultSuite(Maker):
                 "GRANT SELECT ON ALL TABLES IN SCHEMA channels TO {role}"
             )
             options = {**QUICK, "create_schema": False}
-            async with self.make(url, history=10, **options) as reader:
-                async with tapped(reader, "a") as tap:
-                    [outcome] = await reader.publish([Message("a", b"no")])
-                    assert isinstance(outcome, BackendRefused), outcome
-                    assert "permission denied" in str(outcome)
-                    await send(owner, "a", b"2", b"3" * 20_000)
-                    assert await tap.count(2) == [b"2", b"3" * 20_000]
+            async with (
+                self.make(url, history=10, **options) as reader,
+                tapped(reader, "a") as tap,
+            ):
+                [outcome] = await reader.publish([Message("a", b"no")])
+                assert isinstance(outcome, BackendRefused), outcome
+                assert "permission denied" in str(outcome)
+                await send(owner, "a", b"2", b"3" * 20_000)
+                assert await tap.count(2) == [b"2", b"3" * 20_000]
 
     async def test_payload_that_may_not_be_read_is_told(
         self, postgres_space: PostgresSpace, postgres_role: Callable[[str], str]
@@ -243,12 +252,14 @@ class FaultSuite(Maker):
                 "GRANT USAGE ON SCHEMA channels TO {role};"
                 "GRANT SELECT ON channels.settings TO {role}"
             )
-            async with self.make(url, **{**QUICK, "create_schema": False}) as reader:
-                async with tapped(reader, "a", "b") as tap:
-                    await send(owner, "a", b"x" * 20_000)
-                    await send(owner, "b", b"fine")
-                    await tap.until(lambda: tap.lost and tap.events, "a gap and an event")
-                    assert (tap.lost, tap.events) == (["a"], [b"fine"])
+            async with (
+                self.make(url, **{**QUICK, "create_schema": False}) as reader,
+                tapped(reader, "a", "b") as tap,
+            ):
+                await send(owner, "a", b"x" * 20_000)
+                await send(owner, "b", b"fine")
+                await tap.until(lambda: tap.lost and tap.events, "a gap and an event")
+                assert (tap.lost, tap.events) == (["a"], [b"fine"])
 
     async def test_row_that_is_gone_is_told(self, postgres_space: PostgresSpace) -> None:
         async with self.make(postgres_space.url, **QUICK) as backend, tapped(backend, "a") as tap:
@@ -314,23 +325,25 @@ class FaultSuite(Maker):
     ) -> None:
         gaps: list[str] = []
         backend = self.make(private_postgres.url, history=100, **QUICK)
-        async with ChannelsPlugin(backend, channels=["a"], on_gap=gaps.append) as plugin:
-            async with plugin.start_subscription("a") as subscriber:
-                await plugin.wait_published("1", "a")
-                await asyncio.to_thread(private_postgres.restart, empty=True)
-                events = subscriber.iter_events()
-                assert await anext(events) == b"1"
-                await until(lambda: gaps, "on_gap")
-                assert gaps == ["a"]
-                async with asyncio.timeout(10):
-                    while True:
-                        try:
-                            await plugin.wait_published("2", "a")
-                            break
-                        except BackendException:
-                            await asyncio.sleep(0.05)
-                    assert await anext(events) == b"2"
-                await events.aclose()
+        async with (
+            ChannelsPlugin(backend, channels=["a"], on_gap=gaps.append) as plugin,
+            plugin.start_subscription("a") as subscriber,
+        ):
+            await plugin.wait_published("1", "a")
+            await asyncio.to_thread(private_postgres.restart, empty=True)
+            events = subscriber.iter_events()
+            assert await anext(events) == b"1"
+            await until(lambda: gaps, "on_gap")
+            assert gaps == ["a"]
+            async with asyncio.timeout(10):
+                while True:
+                    try:
+                        await plugin.wait_published("2", "a")
+                        break
+                    except BackendException:
+                        await asyncio.sleep(0.05)
+                assert await anext(events) == b"2"
+            await events.aclose()
 
     async def test_shutdown_is_bounded_while_the_server_is_frozen(
         self, private_postgres: PostgresServer

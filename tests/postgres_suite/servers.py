@@ -43,9 +43,11 @@ class ServerSuite(Maker):
             assert [outcomes[0], outcomes[2]] == [None, None]
             assert await tap.count(2) == [b"1", b"2"]
             connection: Any
-            async with self.connection(postgres_space.url) as connection:
-                async with connection.transaction():
-                    await backend.publish_in(connection, b"3", "a")
+            async with (
+                self.connection(postgres_space.url) as connection,
+                connection.transaction(),
+            ):
+                await backend.publish_in(connection, b"3", "a")
             assert await tap.count(3) == [b"1", b"2", b"3"]
         assert postgres_space.execute("SELECT to_regnamespace('channels')") == [(None,)]
 
@@ -53,8 +55,10 @@ class ServerSuite(Maker):
         async with self.make(postgres_space.url, create_schema=True) as backend:
             await send(backend, "a", *[b"small"] * 10)
             tables = postgres_space.execute(
-                "SELECT (SELECT count(*) FROM channels.spill) + (SELECT count(*) FROM channels.event)"
-                " + (SELECT count(*) FROM channels.channel) + (SELECT count(*) FROM channels.outbox)"
+                "SELECT (SELECT count(*) FROM channels.spill)"
+                " + (SELECT count(*) FROM channels.event)"
+                " + (SELECT count(*) FROM channels.channel)"
+                " + (SELECT count(*) FROM channels.outbox)"
             )
             assert tables == [(0,)]
             await send(backend, "a", LARGE)
@@ -67,16 +71,13 @@ class ServerSuite(Maker):
                     pass
             [outcome] = await backend.publish([Message("a", b"1")])
             assert isinstance(outcome, BackendRefused)
-            with pytest.raises(BackendRefused, match="python -m channels.core.postgres"):
+            with pytest.raises(BackendRefused, match=r"python -m channels\.core\.postgres"):
                 await backend.get_history([HistoryRequest("a")])
 
     async def test_tables_by_the_printed_sql(self, postgres_space: PostgresSpace) -> None:
-        printed = subprocess.run(
-            [sys.executable, "-m", "channels.core.postgres", "--schema", "App_Events"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        command = (sys.executable, "-m", "channels.core.postgres", "--schema", "App_Events")
+        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+        printed = (await process.communicate())[0].decode()
         for _ in range(2):  # running it again changes nothing
             postgres_space.execute(printed)
         backend = self.make(postgres_space.url, history=5, schema="App_Events")
@@ -126,17 +127,21 @@ class ServerSuite(Maker):
 
     async def test_without_notify(self, postgres_space: PostgresSpace) -> None:
         options = {"history": 50, "create_schema": True, "notify": False, "poll_interval": 0.02}
-        async with self.make(postgres_space.url, **options) as backend:
-            async with tapped(backend, "a", "b") as tap:
-                await send(backend, "a", b"1", LARGE)
-                connection: Any
-                async with self.connection(postgres_space.url) as connection:
-                    async with connection.transaction():
-                        await backend.publish_in(connection, b"3", "a")
-                assert await tap.count(3) == [b"1", LARGE, b"3"]
-                assert postgres_space.execute("SELECT pg_notification_queue_usage()") == [(0,)]
-                postgres_space.server.terminate_backends("datname = %s", postgres_space.name)
-                assert isinstance(await tap.failed(), BackendUnavailable)
+        async with (
+            self.make(postgres_space.url, **options) as backend,
+            tapped(backend, "a", "b") as tap,
+        ):
+            await send(backend, "a", b"1", LARGE)
+            connection: Any
+            async with (
+                self.connection(postgres_space.url) as connection,
+                connection.transaction(),
+            ):
+                await backend.publish_in(connection, b"3", "a")
+            assert await tap.count(3) == [b"1", LARGE, b"3"]
+            assert postgres_space.execute("SELECT pg_notification_queue_usage()") == [(0,)]
+            postgres_space.server.terminate_backends("datname = %s", postgres_space.name)
+            assert isinstance(await tap.failed(), BackendUnavailable)
 
     @pytest.mark.parametrize("history", [0, 50])
     async def test_role_with_least_privileges(
@@ -210,9 +215,11 @@ class ServerSuite(Maker):
                         (name, name.encode()) for name in names
                     ]
                     connection: Any
-                    async with self.connection(url) as connection:
-                        async with connection.transaction():
-                            await backend.publish_in(connection, "ß я", names)
+                    async with (
+                        self.connection(url) as connection,
+                        connection.transaction(),
+                    ):
+                        await backend.publish_in(connection, "ß я", names)
                     await tap.count(15)
                     assert {e.channel for e in tap.events[10:]} == set(names)
                     assert set(tap.events[10:]) == {"ß я".encode()}
@@ -254,9 +261,11 @@ class ServerSuite(Maker):
             async with backend, tapped(backend, "a") as tap:
                 await send(backend, "a", b"1", LARGE)
                 connection: Any
-                async with self.connection(server.url) as connection:
-                    async with connection.transaction():
-                        await backend.publish_in(connection, b"3", "a")
+                async with (
+                    self.connection(server.url) as connection,
+                    connection.transaction(),
+                ):
+                    await backend.publish_in(connection, b"3", "a")
                 assert await tap.count(3) == [b"1", LARGE, b"3"]
                 if history:
                     [record] = await backend.get_history([HistoryRequest("a")])
@@ -266,16 +275,18 @@ class ServerSuite(Maker):
         """With a pool and a DSN only listening is outside of the pool."""
         async with self.pool(postgres_space.url, 2) as pool:
             options = {"pool": pool, "history": 10, "create_schema": True}
-            async with self.make(postgres_space.url, **options) as backend:
-                async with tapped(backend, "a") as tap:
-                    calls = [send(backend, "a", b"%d" % n) for n in range(300)]
-                    await asyncio.gather(*calls)
-                    await tap.count(300)
-                    [(n,)] = postgres_space.execute(
-                        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                        " AND pid <> pg_backend_pid()"
-                    )
-                    assert n == 2  # one to listen on, one of the pool
+            async with (
+                self.make(postgres_space.url, **options) as backend,
+                tapped(backend, "a") as tap,
+            ):
+                calls = [send(backend, "a", b"%d" % n) for n in range(300)]
+                await asyncio.gather(*calls)
+                await tap.count(300)
+                [(n,)] = postgres_space.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND pid <> pg_backend_pid()"
+                )
+                assert n == 2  # one to listen on, one of the pool
 
     async def test_urls_carry_options(self, postgres_space: PostgresSpace) -> None:
         url = postgres_space.url.replace("postgresql", self.sqlalchemy_url, 1)
@@ -386,10 +397,12 @@ class ServerSuite(Maker):
             await asyncio.gather(*map(plugin.unsubscribe, subscribers))
 
     async def test_10000_subscriptions(self, postgres_space: PostgresSpace) -> None:
-        async with self.make(postgres_space.url, history=3, create_schema=True) as backend:
-            async with tapped(backend) as tap:
-                names = [f"channel {n}" for n in range(10_000)]
-                await tap.listener.subscribe(names)
-                await send(backend, "channel 9999", b"1")
-                assert await tap.count(1) == [b"1"]
-                await tap.listener.unsubscribe(names)
+        async with (
+            self.make(postgres_space.url, history=3, create_schema=True) as backend,
+            tapped(backend) as tap,
+        ):
+            names = [f"channel {n}" for n in range(10_000)]
+            await tap.listener.subscribe(names)
+            await send(backend, "channel 9999", b"1")
+            assert await tap.count(1) == [b"1"]
+            await tap.listener.unsubscribe(names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 
@@ -59,7 +59,8 @@ class AsyncpgConnection:
 
     async def fetch(self, query: str, *args: object) -> Sequence[Sequence[Any]]:
         with _translated():
-            return await self.raw.fetch(query, *args)
+            rows = await self.raw.fetch(query, *args)
+        return cast("Sequence[Sequence[Any]]", rows)  # a Record has what is used of a sequence
 
     async def run(self, script: str) -> None:
         with _translated():
@@ -103,7 +104,7 @@ class AsyncpgConnection:
         """Return it to its pool, which resets or replaces it."""
         assert self._pool is not None
         try:
-            await self._pool.release(self.raw)
+            await self._pool.release(cast("PoolConnectionProxy", self.raw))
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             self.abort()  # what broke it was met before, or will be by the next who uses it
 

@@ -105,8 +105,12 @@ class Arrivals:
         held = self._held[channel]
         held.popleft()
         self._ready.append(Lost((channel,)) if event is None else event)
-        while held and not isinstance(held[0], Reference):
-            self._ready.append(held.popleft())
+        while held:
+            following = held[0]
+            if isinstance(following, Reference):
+                break
+            held.popleft()
+            self._ready.append(following)
         if not held:
             del self._held[channel]
         self._wake()

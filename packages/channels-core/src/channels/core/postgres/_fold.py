@@ -108,7 +108,7 @@ class Folder:
                 batch.append(call)
         return batch
 
-    def _fail_all(self, exc: Exception) -> None:
+    def _fail_all(self, exc: BaseException) -> None:
         waiting, self._waiting = self._waiting, deque()
         _fail(waiting, exc)
 
@@ -129,16 +129,15 @@ def _answer(batch: Sequence[_Call], outcomes: Sequence[Outcome]) -> None:
 
 
 def _fail(batch: Iterable[_Call], exc: BaseException, *, sent: bool = False) -> None:
+    why = str(exc) or "the backend was closed"
     for call in batch:
         error: BackendException
         if sent:
-            error = PublishUnconfirmed(
-                f"the reply was lost: {str(exc) or 'the backend was closed'}"
-            )
+            error = PublishUnconfirmed(f"the reply was lost: {why}")
         elif isinstance(exc, BackendException):
             error = type(exc)(*exc.args)
         else:
-            error = BackendUnavailable(f"not sent: {str(exc) or 'the backend was closed'}")
+            error = BackendUnavailable(f"not sent: {why}")
         error.__cause__ = exc
         if not call.outcomes.done():
             call.outcomes.set_result([error] * len(call.messages))

@@ -8,9 +8,9 @@ r"""The text that travels through NOTIFY, and the names that it travels under.
     l         a text never used before       base64
     L         the same, key of a row         in that row
 
-``name`` is the channel's name in base64, or ``-`` where it is the name that was notified. The second
-character is the version. No two frames of a transaction are equal, since the server drops repeats.
-What does not begin with ``\x01`` is somebody's own notification.
+``name`` is the channel's name in base64, or ``-`` where it is the name that was notified. The
+second character is the version. No two frames of a transaction are equal, since the server drops
+repeats. What does not begin with ``\x01`` is somebody's own notification.
 """
 
 from __future__ import annotations

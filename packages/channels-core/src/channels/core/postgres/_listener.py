@@ -85,9 +85,9 @@ class NotifiedListener:
                 await self._proof
         except TimeoutError as exc:
             raise BackendRefused(
-                "PostgreSQL: LISTEN was confirmed, but a notification did not come through. This is "
-                "what a pooler in transaction mode does (pgbouncer): listen on a direct connection, "
-                "or one through a pool_mode=session"
+                "PostgreSQL: LISTEN was confirmed, but a notification did not come through. This "
+                "is what a pooler in transaction mode does (pgbouncer): listen on a direct "
+                "connection, or through one with pool_mode=session"
             ) from exc
         with deadline(self._connection, self._seconds):
             await self._connection.unlisten([probe])

@@ -20,7 +20,8 @@ SPILLED_MINUTES: Final = 10
 _AT_ONCE: Final = 1_000
 
 _APPEND = """\
-SELECT epoch, seq FROM {schema}.append(CAST($1 AS bytea[]), CAST($2 AS bytea[]), CAST($3 AS boolean))
+SELECT epoch, seq
+FROM {schema}.append(CAST($1 AS bytea[]), CAST($2 AS bytea[]), CAST($3 AS boolean))
 """
 
 # A position of an epoch that the record descends from stands at most where the next one began.

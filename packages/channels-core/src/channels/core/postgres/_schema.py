@@ -137,7 +137,8 @@ class Schema:
             )
         if standby:
             raise BackendUnavailable(
-                "PostgreSQL: this server is a standby; events are published on and read from the primary"
+                "PostgreSQL: this server is a standby; events are published on, and read from, "
+                "the primary"
             )
         if own:
             await ask(connection, seconds, _SESSION)
@@ -145,8 +146,8 @@ class Schema:
             await self._check(connection, seconds, tables)
         elif self._history:
             raise BackendRefused(
-                f"the tables of schema {self.sql} do not exist: pass create_schema=True, or run what "
-                f"`python -m channels.core.postgres --schema {self.name}` prints"
+                f"the tables of schema {self.sql} do not exist: pass create_schema=True, or run "
+                f"what `python -m channels.core.postgres --schema {self.name}` prints"
             )
         return Server(utf8, tables or self._create, pid == connection.pid)
 
@@ -160,7 +161,8 @@ class Schema:
             version, history, notify = (await ask(connection, seconds, settings))[0]
         if version != VERSION:
             raise BackendRefused(
-                f"the tables of schema {self.sql} have version {version}, this release needs {VERSION}: "
+                f"the tables of schema {self.sql} have version {version}, this release needs "
+                f"{VERSION}: "
                 + ("update this program" if version > VERSION else "pass create_schema=True")
             )
         if self._history and not history:
@@ -171,7 +173,8 @@ class Schema:
         if self._history and notify != self._notify:
             raise BackendRefused(
                 f"schema {self.sql} has notify={notify}, this backend notify={self._notify}; all "
-                f"must agree: change it, or run UPDATE {self.sql}.settings SET notify = {self._notify}"
+                f"must agree: change it, or run UPDATE {self.sql}.settings "
+                f"SET notify = {self._notify}"
             )
 
     def _script(self) -> str:
