@@ -36,6 +36,9 @@ class PooledContract(LiveContract):
     test_start_again = None
     test_start_again_on_another_loop = None
     test_entries_at_once = None
+    # Names do not depend on where a connection comes from.
+    test_any_name_is_a_channel = None
+    test_similar_names_are_different_channels = None
 
     @asynccontextmanager
     async def backend(self) -> AsyncIterator[ChannelsBackend]:
@@ -67,6 +70,10 @@ class RecordContract(HistoryContract, Maker):
 
 class PollingContract(RecordContract):
     """With history and without NOTIFY."""
+
+    # Nothing is notified under a name.
+    test_any_name_is_a_channel = None
+    test_similar_names_are_different_channels = None
 
     options: ClassVar[dict[str, Any]] = {
         **RecordContract.options,

@@ -1,6 +1,5 @@
 from postgres_suite.contract import (
     LiveContract,
-    PollingContract,
     PooledContract,
     RecordContract,
 )
@@ -14,6 +13,3 @@ class TestPooled(PsycopgMaker, PooledContract): ...
 
 
 class TestRecord(PsycopgMaker, RecordContract): ...
-
-
-class TestPolling(PsycopgMaker, PollingContract): ...
