@@ -47,20 +47,6 @@ CREATE TABLE IF NOT EXISTS {schema}.outbox (
 );
 CREATE INDEX IF NOT EXISTS outbox_xact ON {schema}.outbox (xact);
 
--- Another value after a restart, on another server, and in a copy of the database: any of them may
--- have come up without the last writes, so that offsets given before may be given once more.
-CREATE OR REPLACE FUNCTION {schema}.server() RETURNS bigint LANGUAGE sql STABLE AS $function$
-    SELECT hashtextextended(
-        concat_ws(
-            ' ',
-            extract(epoch FROM pg_postmaster_start_time()),
-            (SELECT oid FROM pg_database WHERE datname = current_database()),
-            '{schema}.channel'::regclass::oid
-        ),
-        0
-    )
-$function$;
-
 -- The name under which a channel is listened to. A long one is hashed; so is one that this
 -- database's encoding may not have.
 CREATE OR REPLACE FUNCTION {schema}.notify_name(name bytea) RETURNS text LANGUAGE sql STABLE AS $function$
@@ -87,6 +73,18 @@ $function$;
 CREATE OR REPLACE FUNCTION {schema}.append(names bytea[], datas bytea[], notify boolean)
 RETURNS TABLE (epoch text, seq bigint, notified text) LANGUAGE plpgsql AS $function$
 #variable_conflict use_column
+DECLARE
+    -- Another value after a restart, on another server, and in a copy of the database: any of them
+    -- may have come up without the last writes, so that offsets given before may be given again.
+    here bigint := hashtextextended(
+        concat_ws(
+            ' ',
+            extract(epoch FROM pg_postmaster_start_time()),
+            (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()),
+            '{schema}.channel'::regclass::oid
+        ),
+        0
+    );
 BEGIN
     RETURN QUERY
     WITH message AS MATERIALIZED (
@@ -96,8 +94,8 @@ BEGIN
         SELECT m.name, count(*) AS n FROM message m GROUP BY m.name
     ), record AS (
         INSERT INTO {schema}.channel AS c (name, epoch, top, server)
-        SELECT d.name, left(replace(gen_random_uuid()::text, '-', ''), 12), d.n, here.server
-        FROM counted d, (SELECT {schema}.server() AS server OFFSET 0) here
+        SELECT d.name, left(replace(gen_random_uuid()::text, '-', ''), 12), d.n, here
+        FROM counted d
         ORDER BY d.name
         ON CONFLICT (name) DO UPDATE SET
             top = c.top + excluded.top,
@@ -109,21 +107,27 @@ BEGIN
             server = excluded.server,
             published_at = now()
         RETURNING c.id, c.name, c.epoch, c.top
+    ), numbered AS MATERIALIZED (
+        SELECT r.id, r.name, r.epoch, r.top - d.n AS base, l.listened,
+            {schema}.frame_name(r.name, l.listened) || ' ' || r.epoch || '-' AS head
+        FROM record r
+        JOIN counted d ON d.name = r.name
+        CROSS JOIN LATERAL (SELECT {schema}.notify_name(r.name) AS listened OFFSET 0) l
     ), placed AS MATERIALIZED (
-        SELECT m.ord, m.name, m.data, r.id, r.epoch, r.top - d.n + m.nth AS seq
-        FROM message m JOIN counted d ON d.name = m.name JOIN record r ON r.name = m.name
+        SELECT m.data, r.id, r.epoch, r.base + m.nth AS seq, r.listened, r.head
+        FROM message m JOIN numbered r ON r.name = m.name
+        ORDER BY m.ord
     ), stored AS (
         INSERT INTO {schema}.event (channel, seq, data) SELECT p.id, p.seq, p.data FROM placed p
     )
-    SELECT o.epoch, o.seq, CASE WHEN append.notify THEN pg_notify(
-        o.listened,
-        E'\x01' || CASE WHEN octet_length(o.data) <= {inline} THEN '1r ' ELSE '1R ' END
-            || {schema}.frame_name(o.name, o.listened) || ' ' || o.epoch || '-' || o.seq
-            || CASE WHEN octet_length(o.data) <= {inline} THEN ' ' || {schema}.base64(o.data) ELSE '' END
+    SELECT p.epoch, p.seq, CASE WHEN append.notify THEN pg_notify(
+        p.listened,
+        CASE WHEN octet_length(p.data) <= {inline}
+            THEN E'\x011r ' || p.head || p.seq || ' ' || {schema}.base64(p.data)
+            ELSE E'\x011R ' || p.head || p.seq
+        END
     )::text END
-    FROM (
-        SELECT p.*, {schema}.notify_name(p.name) AS listened FROM placed p ORDER BY p.ord
-    ) o;
+    FROM placed p;
 END
 $function$;
 
@@ -173,11 +177,11 @@ BEGIN
         listened := {schema}.notify_name(name);
         key := replace(gen_random_uuid()::text, '-', '');
         IF octet_length(data) <= {inline} THEN
-            PERFORM pg_notify(listened, E'\x01' || '1l ' || {schema}.frame_name(name, listened)
+            PERFORM pg_notify(listened, E'\x011l ' || {schema}.frame_name(name, listened)
                 || ' ' || key || ' ' || {schema}.base64(data));
         ELSE
             INSERT INTO {schema}.spill (id, data) VALUES (key, publish_to.data);
-            PERFORM pg_notify(listened, E'\x01' || '1L ' || {schema}.frame_name(name, listened)
+            PERFORM pg_notify(listened, E'\x011L ' || {schema}.frame_name(name, listened)
                 || ' ' || key);
         END IF;
     END LOOP;
