@@ -120,7 +120,8 @@ class PsycopgConnection:
     async def _fetch(self, query: str, args: Sequence[object]) -> Sequence[Sequence[Any]]:
         with _translated():
             async with psycopg.AsyncRawCursor(self.raw, row_factory=tuple_row) as cursor:
-                await cursor.execute(query.encode(), args, binary=True)
+                params = [_array(arg) if isinstance(arg, list) else arg for arg in args]
+                await cursor.execute(query.encode(), params, binary=True)
                 return await cursor.fetchall() if cursor.description else ()
 
     async def _run(self, script: str) -> None:
@@ -264,6 +265,24 @@ def _connecting() -> Iterator[None]:
         raise BackendUnavailable(f"cannot connect to PostgreSQL: {said}") from exc
     except (psycopg.Error, OSError) as exc:
         raise BackendUnavailable(f"cannot connect to PostgreSQL: {exc}") from exc
+
+
+def _array(values: list[object]) -> str:
+    """Write an array as PostgreSQL reads it; psycopg takes five times as long for a long one."""
+    return "{" + ",".join(map(_element, values)) + "}"
+
+
+def _element(value: object) -> str:
+    match value:
+        case bytes():
+            return f'"\\\\x{value.hex()}"'
+        case str():
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+            return f'"{escaped}"'
+        case None:
+            return "NULL"
+        case _:
+            return str(value)
 
 
 def _quoted(name: str) -> str:
