@@ -98,9 +98,14 @@ class PsycopgConnection:
         if self._calls:
             self.abort()
             await asyncio.wait(self._calls)
-        await self.raw.close()
-        if self._pool is not None:
-            await self._pool.putconn(self.raw)
+        if self._pool is None:
+            await self.raw.close()
+            return
+        try:
+            await self.run("UNLISTEN *")
+        except BackendException:
+            await self.raw.close()  # the pool replaces it
+        await self.give_back()
 
     async def prepare(self) -> None:
         """Leave no transaction open behind a statement."""
@@ -166,6 +171,7 @@ class _Watch:
     def stop(self) -> None:
         """Let go of the socket."""
         if self._fd is not None:
+            self._raw.remove_notify_handler(self._handle)
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = None
