@@ -226,7 +226,10 @@ def test_a_port_is_claimed_once_and_lies_below_the_ephemeral_range() -> None:
             port.release()
 
 
-def test_processes_that_claim_ports_at_the_same_time_get_different_ones() -> None:
+def test_processes_that_claim_ports_at_the_same_time_get_different_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     script = """if 1:
         import random
         random.SystemRandom = lambda: random.Random(1)  # all of them begin at the same port
@@ -240,7 +243,6 @@ def test_processes_that_claim_ports_at_the_same_time_get_different_ones() -> Non
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"PYTHONPATH": str(Path(__file__).parent)},
         )
         for _ in range(3)
     ]
