@@ -23,9 +23,10 @@ class Case:
             a :data:`Sample`.
         arguments: What it is called with.
         quick: What is different in a quick run.
-        rival: The environment of :mod:`benchmarks.rivals` that it runs in. Default: this one.
+        rival: The environment of :mod:`benchmarks.rivals` that what is measured runs in. Default:
+            this one.
         core: Whether its process is the one that is measured, or makes the load for a server
-            that it starts.
+            that it starts, with the interpreter of the rival as the argument ``python``.
     """
 
     function: str

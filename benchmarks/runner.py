@@ -57,10 +57,16 @@ def run_case(case: Case, quick: bool) -> Sample:
     Raises:
         Unavailable: It cannot be run, or failed; says why.
     """
-    python = sys.executable if case.rival is None else rivals.python(case.rival)
-    if python is None:
-        raise Unavailable(f"{case.rival} is not installed (--install)")
     arguments = {**case.arguments, **(case.quick if quick else {})}
+    python = sys.executable
+    if case.rival is not None:
+        found = rivals.python(case.rival)
+        if found is None:
+            raise Unavailable(f"{case.rival} is not installed (--install)")
+        if case.core == "load":
+            arguments["python"] = found
+        else:
+            python = found
     task = {"function": case.function, "arguments": arguments, "core": case.core}
     process = subprocess.Popen(
         [python, "-m", "benchmarks.worker"],
