@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -289,8 +290,15 @@ class Proof(HistoryContract):
 async def test_the_mutant_is_caught(
     mutant: type[mutants.Mutant], test: str, arguments: tuple[Any, ...], words: str
 ) -> None:
-    with pytest.raises((AssertionError, ChannelsException, RuntimeError), match=words):
-        await getattr(Proof(mutant), test)(*arguments)
+    before = asyncio.all_tasks()
+    try:
+        with pytest.raises((AssertionError, ChannelsException, RuntimeError), match=words):
+            await getattr(Proof(mutant), test)(*arguments)
+    finally:
+        while left := asyncio.all_tasks() - before:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=0.01)
 
 
 @pytest.mark.parametrize(
