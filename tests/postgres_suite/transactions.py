@@ -214,6 +214,24 @@ class TransactionSuite(Maker):
             await send(backend, "a", b"next")
             assert await tap.count(1) == [b"next"]
 
+    async def test_prepared_transactions_without_notify(
+        self, postgres_space: PostgresSpace
+    ) -> None:
+        backend = self.make(
+            postgres_space.url, history=10, create_schema=True, notify=False, poll_interval=0.02
+        )
+        application: Any
+        async with backend, tapped(backend, "a", "b") as tap:
+            await send(backend, "a", b"1")
+            async with self.connection(postgres_space.url) as application:
+                await self.execute(application, "BEGIN")
+                await backend.publish_in(application, b"2", "a")
+                await self.execute(application, "PREPARE TRANSACTION 'mine'")
+                await send(backend, "b", b"meanwhile")
+                await tap.count(2)
+                await self.execute(application, "COMMIT PREPARED 'mine'")
+            assert await tap.count(3) == [b"1", b"meanwhile", b"2"]
+
     async def test_sqlalchemy(self, postgres_space: PostgresSpace, history: int) -> None:
         url = postgres_space.url.replace("postgresql", self.sqlalchemy_url, 1)
         engine = create_async_engine(url)
