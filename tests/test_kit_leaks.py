@@ -1,5 +1,6 @@
 """The leak guard, run on tests that leak and on some that do not."""
 
+import os
 import time
 from pathlib import Path
 
@@ -94,6 +95,10 @@ async def narrow():
         yield
         waiting.cancel()
 
+def test_server_of_its_own():
+    with RedisServer():
+        pass
+
 def test_late_wide_fixture(request):
     request.getfixturevalue("wide")
 
@@ -113,10 +118,6 @@ def test_thread_about_to_end():
 def test_servers(private_redis, redis_server):
     private_redis.kill()
 
-def test_server_of_its_own():
-    with RedisServer():
-        pass
-
 def test_sync():
     pass
 """
@@ -132,7 +133,7 @@ OPTIONS = ("-p", "kit.fixtures", "-p", "no:valkey", "-p", "no:randomly", "-p", "
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     pytester.makeini(INI)
     return pytester
 

@@ -16,7 +16,7 @@ Target = Callable[[Sequence[Event]], bool]
 CHUNK = 512
 """Members served between two looks at the clock."""
 
-MAX_HOLD = 0.001
+MAX_HOLD = 0.0002
 """Seconds after which a fan-out lets the event loop run, at the end of a chunk."""
 
 
@@ -89,8 +89,8 @@ class FanOut:
 
     async def finish(self) -> None:
         """Serve everybody; let the loop run whenever the time is up."""
-        while not self.run():
-            await asyncio.sleep(0)  # noqa: ASYNC110 - waits for nothing, lets others run
+        while not self.run():  # noqa: ASYNC110 - waits for nothing, lets others run
+            await asyncio.sleep(0)
 
     def _serve(self, count: int) -> None:
         # The loop below runs once per delivery: the iterator itself knows who is being served.

@@ -53,7 +53,10 @@ def load_backend(url: str) -> ChannelsBackend:
     """
     scheme, separator, _ = url.partition("://")
     if not separator:
-        raise ConfigurationError(f"{url!r} is no backend URL; an example is memory://?history=100")
+        # What was passed may hold a password, so it is not shown.
+        raise ConfigurationError(
+            "the backend is no URL: there is no '://' in it; an example is memory://?history=100"
+        )
     installed = _installed()
     points = installed.get(scheme, [])
     if not points:
@@ -65,7 +68,7 @@ def load_backend(url: str) -> ChannelsBackend:
         )
     try:
         backend_class = points[0].load()
-    except ImportError as exc:
+    except (ImportError, AttributeError) as exc:
         raise ConfigurationError(
             f"{scheme}:// of {_provider(points[0])} cannot be imported: {exc}"
         ) from exc

@@ -224,8 +224,8 @@ class ChannelsPlugin:
             PublishQueueFull: ``max_pending`` events wait already; nothing was queued.
             NotRunningError: The plugin does not run.
         """
-        link = self._running()
-        link.publisher.enqueue(self._messages(data, channels))
+        messages = self._messages(data, channels)
+        self._route(messages).publisher.enqueue(messages)
 
     async def wait_published(self, data: object, channels: str | Iterable[str]) -> dict[str, str]:
         """Publish ``data`` to ``channels`` and wait until the broker has it.
@@ -242,8 +242,8 @@ class ChannelsPlugin:
             ChannelsException: As :meth:`publish`. With several channels, those before the
                 one that failed may have the event.
         """
-        link = self._running()
         messages = self._messages(data, channels)
+        link = self._route_here(messages)
         outcomes = await link.publisher.publish(messages) if messages else ()
         ids: dict[str, str] = {}
         for message, outcome in zip(messages, outcomes, strict=True):
@@ -302,7 +302,7 @@ class ChannelsPlugin:
         """
         names = self._names(channels)
         requests = self._history_requests(names, history, since)
-        link = self._running()
+        link = self._route_here(names)
         if subscriber is None:
             subscriber = self._make_subscriber(gaps, max_backlog_bytes)
         elif subscriber.end_reason is not None:
@@ -374,7 +374,7 @@ class ChannelsPlugin:
         """
         names = self._names(channels)
         self._require_history("put_subscriber_history()")
-        link = self._running()
+        link = self._route_here(names)
         await put_history(link.router, subscriber, names, limit, self._subscribe_timeout)
 
     def subscriber_count(self, channel: str) -> int:
@@ -386,13 +386,22 @@ class ChannelsPlugin:
 
     # -- checks ----------------------------------------------------------------------------
 
-    def _running(self) -> Link:
+    def _route(self, channels: Sequence[object]) -> Link:
+        """Return what carries ``channels``: one link for all of them, so far."""
         if self._link is None:
             raise NotRunningError(
                 "the plugin does not run: use it inside 'async with plugin:', "
                 "or between start() and stop()"
             )
         return self._link
+
+    def _route_here(self, channels: Sequence[object]) -> Link:
+        link = self._route(channels)
+        if link.loop is not asyncio.get_running_loop():
+            raise NotRunningError(
+                "the plugin was started on another event loop; only publish() can be used here"
+            )
+        return link
 
     def _names(self, channels: str | Iterable[str]) -> list[str]:
         names = expand(channels)

@@ -20,6 +20,7 @@ from typing import Literal, Protocol
 from channels.core._backlog import Backlog, BacklogStrategy
 from channels.core._errors import SubscriberStateError
 from channels.core._event import Event, Gap, Position, before
+from channels.core._parking import Parking
 from channels.core._tasks import end
 
 logger = logging.getLogger("channels")
@@ -74,11 +75,11 @@ class Subscriber(Backlog):
         "_end_reason",
         "_on_drop",
         "_on_end",
+        "_parking",
         "_places",
         "_positions",
         "_room",
         "_sink",
-        "_waiter",
         "_worker",
         "recovered",
         "unrecovered",
@@ -92,7 +93,7 @@ class Subscriber(Backlog):
         max_backlog_bytes: int | None = None,
     ) -> None:
         super().__init__(max_backlog, backlog_strategy, max_backlog_bytes)
-        self._waiter: asyncio.Future[None] | None = None
+        self._parking: Parking | None = None
         self._room: asyncio.Event | None = None
         self._worker: asyncio.Task[None] | None = None
         self._draining = False
@@ -187,20 +188,23 @@ class Subscriber(Backlog):
                     yield self._take()
                     continue
                 # What _take() does in the common case, written out: this runs once per delivery.
-                if not self._head:
+                if self._head:
+                    event = self._head.pop()
+                elif len(self._tail) == 1:
+                    event = self._tail.pop()
+                else:
                     self._tail.reverse()
                     self._head, self._tail = self._tail, self._head
-                event = self._head.pop()
+                    event = self._head.pop()
                 if event.position is not None:
                     positions[event.channel] = event.position
                 yield event
-            waiter = self._next_wait()
-            if waiter is None:
+            if self._missing:
+                self._mark_missing()
+            elif self._end_reason is not None or self._draining:
                 return
-            try:
-                await waiter
-            finally:
-                self._waiter = None
+            else:
+                await self._park()
 
     async def iter_batches(
         self, max_events: int | None = None
@@ -217,13 +221,12 @@ class Subscriber(Backlog):
             while size := self.qsize:
                 count = size if max_events is None else min(size, max_events)
                 yield [self._take() for _ in range(count)]
-            waiter = self._next_wait()
-            if waiter is None:
+            if self._missing:
+                self._mark_missing()
+            elif self._end_reason is not None or self._draining:
                 return
-            try:
-                await waiter
-            finally:
-                self._waiter = None
+            else:
+                await self._park()
 
     @asynccontextmanager
     async def run_in_background(self, on_event: OnEvent, join: bool = True) -> AsyncIterator[None]:
@@ -456,8 +459,8 @@ class Subscriber(Backlog):
             return False
         if self._max_backlog is None and self._max_bytes is None:
             self._tail += events
-            if self._waiter is not None:
-                self._wake()
+            if self._parking is not None:
+                self._parking.wake()
         else:
             for event in events:
                 self._enqueue(event)
@@ -507,7 +510,7 @@ class Subscriber(Backlog):
             self._room.set()
 
     def _check_free(self) -> None:
-        if self._worker is not None or self._sink is not None or self._waiter is not None:
+        if self._worker is not None or self._sink is not None or self._is_parked():
             raise SubscriberStateError(_BUSY)
 
     def _hand(self, events: Sequence[Event]) -> bool:
@@ -547,19 +550,17 @@ class Subscriber(Backlog):
         if on_end is not None:
             on_end()
 
-    def _next_wait(self) -> asyncio.Future[None] | None:
-        """Return what to await until there is something to take; None when nothing will come."""
-        if self._waiter is not None or self._sink is not None:
+    def _park(self) -> Parking:
+        """Return what to await until there is something to take."""
+        if self._is_parked() or self._sink is not None:
             raise SubscriberStateError(_BUSY)
-        if (self._end_reason is not None or self._draining) and not self._missing:
-            return None
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
-        if self._missing:
-            self._mark_missing()
-            waiter.set_result(None)
-        return waiter
+        if self._parking is None:
+            self._parking = Parking()
+        return self._parking
+
+    def _is_parked(self) -> bool:
+        return self._parking is not None and self._parking.is_taken
 
     def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self._parking is not None:
+            self._parking.wake()
