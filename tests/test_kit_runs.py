@@ -20,8 +20,8 @@ INI = "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-    for variable in ("CHANNELS_REQUIRE_SERVERS", "CHANNELS_REQUIRE_DEBIAN"):
-        monkeypatch.delenv(variable, raising=False)
+    for variable in ("REQUIRE_SERVERS", "REQUIRE_DEBIAN", "REDIS", "POSTGRES"):
+        monkeypatch.delenv(f"CHANNELS_{variable}", raising=False)
     pytester.makeini(INI)
     return pytester
 

@@ -2,3 +2,7 @@
 
 class TestFaults(AsyncpgMaker, FaultSuite): ...
 """
+
+from postgres_suite._maker import Maker, Tap, position, send, tapped, until
+
+__all__ = ("Maker", "Tap", "position", "send", "tapped", "until")

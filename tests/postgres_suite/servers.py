@@ -165,8 +165,8 @@ class ServerSuite(Maker):
             session = backend._session
             assert session is not None
             async with session.reader.connection() as own:
-                await backend._record.trim(own, ["a"])
-                await backend._record.sweep(own)
+                assert not await backend._record.trim(own, ["a"])
+                assert not await backend._record.sweep(own)
 
     async def test_wrong_password_and_database_are_refused(
         self, postgres_space: PostgresSpace

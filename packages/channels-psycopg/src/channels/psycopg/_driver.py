@@ -98,9 +98,14 @@ class PsycopgConnection:
         if self._calls:
             self.abort()
             await asyncio.wait(self._calls)
-        await self.raw.close()
-        if self._pool is not None:
-            await self._pool.putconn(self.raw)
+        if self._pool is None:
+            await self.raw.close()
+            return
+        try:
+            await self.run("UNLISTEN *")
+        except BackendException:
+            await self.raw.close()  # the pool replaces it
+        await self.give_back()
 
     async def prepare(self) -> None:
         """Leave no transaction open behind a statement."""
@@ -120,7 +125,8 @@ class PsycopgConnection:
     async def _fetch(self, query: str, args: Sequence[object]) -> Sequence[Sequence[Any]]:
         with _translated():
             async with psycopg.AsyncRawCursor(self.raw, row_factory=tuple_row) as cursor:
-                await cursor.execute(query.encode(), args, binary=True)
+                params = [_array(arg) if isinstance(arg, list) else arg for arg in args]
+                await cursor.execute(query.encode(), params, binary=True)
                 return await cursor.fetchall() if cursor.description else ()
 
     async def _run(self, script: str) -> None:
@@ -165,6 +171,7 @@ class _Watch:
     def stop(self) -> None:
         """Let go of the socket."""
         if self._fd is not None:
+            self._raw.remove_notify_handler(self._handle)
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = None
@@ -264,6 +271,24 @@ def _connecting() -> Iterator[None]:
         raise BackendUnavailable(f"cannot connect to PostgreSQL: {said}") from exc
     except (psycopg.Error, OSError) as exc:
         raise BackendUnavailable(f"cannot connect to PostgreSQL: {exc}") from exc
+
+
+def _array(values: list[object]) -> str:
+    """Write an array as PostgreSQL reads it; psycopg takes five times as long for a long one."""
+    return "{" + ",".join(map(_element, values)) + "}"
+
+
+def _element(value: object) -> str:
+    match value:
+        case bytes():
+            return f'"\\\\x{value.hex()}"'
+        case str():
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+            return f'"{escaped}"'
+        case None:
+            return "NULL"
+        case _:
+            return str(value)
 
 
 def _quoted(name: str) -> str:

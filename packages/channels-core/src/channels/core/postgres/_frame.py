@@ -10,7 +10,8 @@ r"""The text that travels through NOTIFY, and the names that it travels under.
 
 ``name`` is the channel's name in base64, or ``-`` where it is the name that was notified. The
 second character is the version. No two frames of a transaction are equal, since the server drops
-repeats. What does not begin with ``\x01`` is somebody's own notification.
+repeats. Line breaks within base64 mean nothing. What does not begin with ``\x01`` is somebody's
+own notification.
 """
 
 from __future__ import annotations

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from channels.core._backend import Message
 from channels.core._errors import BackendException
 from channels.core._event import Position
 from channels.core.postgres._lane import Lane
+from channels.core.postgres._port import Connection
 from channels.core.postgres._record import Record
 
 logger = logging.getLogger("channels.postgres")
@@ -66,25 +68,25 @@ class Keeper:
             while self._long:
                 await asyncio.sleep(TRIM_AFTER)
                 channels, self._long = list(self._long), set()
-                try:
-                    async with self._lane.connection() as connection:
-                        await self._record.trim(connection, channels)
-                except BackendException as exc:
-                    self._warn("trim the history", exc)
+                await self._repeat(
+                    "trim the history", partial(self._record.trim, channels=channels)
+                )
         finally:
             self._trimming = None
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_EVERY)
-            try:
-                async with self._lane.connection() as connection:
-                    await self._record.sweep(connection)
-                self._warned = False
-            except BackendException as exc:
-                self._warn("sweep up", exc)
+            await self._repeat("sweep up", self._record.sweep)
 
-    def _warn(self, what: str, exc: BackendException) -> None:
-        if not self._warned:
-            logger.warning("PostgreSQL: could not %s; it is tried again: %s", what, exc)
-            self._warned = True
+    async def _repeat(self, what: str, portion: Callable[[Connection], Awaitable[bool]]) -> None:
+        try:
+            more = True
+            while more:
+                async with self._lane.connection() as connection:  # in turn with who reads
+                    more = await portion(connection)
+            self._warned = False
+        except BackendException as exc:
+            if not self._warned:
+                logger.warning("PostgreSQL: could not %s; it is tried again: %s", what, exc)
+                self._warned = True

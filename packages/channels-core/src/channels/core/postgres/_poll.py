@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from channels.core._backend import HistoryRequest, Lost
+from channels.core._errors import BackendException, BackendUnavailable
 from channels.core._event import BEGINNING, Event, Position
 from channels.core.postgres._lane import close
 from channels.core.postgres._port import Connection
@@ -46,8 +47,11 @@ class PollingListener:
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Event | Lost]]:
         while True:
-            async with self._lock:
-                events = await self._look() if self._positions else []
+            try:
+                async with self._lock:
+                    events = await self._look() if self._positions else []
+            except BackendException as exc:
+                raise BackendUnavailable(str(exc)) from exc
             if events:
                 yield events
             else:

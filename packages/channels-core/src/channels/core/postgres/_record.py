@@ -201,17 +201,15 @@ class Record:
                 events[index] = Event(data, reference.channel)
         return events
 
-    async def trim(self, connection: Connection, channels: Sequence[str]) -> None:
-        """Delete what is beyond the history kept, in portions that lock shortly."""
+    async def trim(self, connection: Connection, channels: Sequence[str]) -> bool:
+        """Delete a portion of what is beyond the history kept; tell whether there may be more."""
         names = [channel.encode() for channel in channels]
-        while await ask(connection, self._seconds, self.sql(_TRIM), names, self._keep):
-            pass
+        return bool(await ask(connection, self._seconds, self.sql(_TRIM), names, self._keep))
 
-    async def sweep(self, connection: Connection) -> None:
-        """Delete what trimming does not see; one process at a time."""
-        query = self.sql(_SWEEP)
-        while (await ask(connection, self._seconds, query, self._keep or None))[0][0]:
-            pass
+    async def sweep(self, connection: Connection) -> bool:
+        """Delete a portion of what trimming does not see; tell whether there may be more."""
+        [(rows,)] = await ask(connection, self._seconds, self.sql(_SWEEP), self._keep or None)
+        return bool(rows)
 
 
 def _history(
