@@ -1,5 +1,6 @@
 """The leak guard, run on tests that leak and on some that do not."""
 
+import os
 import time
 from pathlib import Path
 
@@ -132,7 +133,7 @@ OPTIONS = ("-p", "kit.fixtures", "-p", "no:valkey", "-p", "no:randomly", "-p", "
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     pytester.makeini(INI)
     return pytester
 

@@ -19,9 +19,9 @@ INI = "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    for variable in ("CHANNELS_REQUIRE_SERVERS", "CHANNELS_REQUIRE_DEBIAN"):
-        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    for variable in ("REQUIRE_SERVERS", "REQUIRE_DEBIAN", "REDIS", "POSTGRES"):
+        monkeypatch.delenv(f"CHANNELS_{variable}", raising=False)
     pytester.makeini(INI)
     return pytester
 
@@ -47,14 +47,14 @@ HOLD_SERVERS = """if 1:
     [(signal.SIGKILL, "running"), (signal.SIGKILL, "frozen"), (signal.SIGINT, "running")],
 )
 def test_a_killed_run_leaves_neither_a_server_nor_a_file(
-    number: signal.Signals, condition: str
+    number: signal.Signals, condition: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     with subprocess.Popen(
         [sys.executable, "-c", HOLD_SERVERS, condition],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         start_new_session=True,
     ) as process:
         assert process.stdout
