@@ -179,6 +179,13 @@ def demo(session: nox.Session) -> None:
     session.run("python", "-m", "examples.chat", *session.posargs)
 
 
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Use the demo in headless Chromium; `-- --screenshots` takes the pictures in docs/images."""
+    install(session, "test", "demo", "browser")
+    pytest(session, "tests/browser", *session.posargs)
+
+
 @nox.session(venv_backend="none")
 def bump(session: nox.Session) -> None:
     """Write a version into every package: `nox -s bump -- 0.2.0`."""

@@ -20,14 +20,14 @@ INI = "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-    for variable in ("CHANNELS_REQUIRE_SERVERS", "CHANNELS_REQUIRE_DEBIAN"):
-        monkeypatch.delenv(variable, raising=False)
+    for variable in ("REQUIRE_SERVERS", "REQUIRE_DEBIAN", "REDIS", "POSTGRES"):
+        monkeypatch.delenv(f"CHANNELS_{variable}", raising=False)
     pytester.makeini(INI)
     return pytester
 
 
 HOLD_SERVERS = """if 1:
-    import signal, sys
+    import sys, time
     from kit import PostgresServer, RedisServer
     from kit._home import home
     from kit._tree import descendants
@@ -38,7 +38,8 @@ HOLD_SERVERS = """if 1:
         redis.freeze(), postgres.freeze()
     segment = (postgres.data / "postmaster.pid").read_text().splitlines()[6].split()[1]
     print(redis.directory.parent, segment, *pids, flush=True)
-    signal.pause()
+    while True:  # pause() would miss a signal that comes just before it
+        time.sleep(0.05)
 """
 
 

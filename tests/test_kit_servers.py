@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from kit import Port, PostgresServer, RedisServer, Server, ServerFailed, eventually, wait_until
+from kit._binaries import postgres_programs
 from kit._tree import descendants, state
 
 
@@ -264,6 +265,21 @@ def test_every_version_of_postgres(
     server = make_postgres(version)
     [(number,)] = server.execute("SELECT current_setting('server_version_num')::int / 10000")
     assert number == version
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run it as somebody else")
+def test_programs_that_the_other_user_cannot_reach_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = postgres_programs(18)
+    site = tmp_path / "site"
+    site.mkdir(mode=0o700)
+    for folder in (programs.parents[1], programs.parents[2] / f"{programs.parents[1].name}.libs"):
+        (site / folder.name).symlink_to(folder)
+    hidden = site / programs.relative_to(programs.parents[2])
+    monkeypatch.setattr("kit.postgres.postgres_programs", lambda _: hidden)
+    with PostgresServer(18) as server:
+        assert server.execute("SELECT 1") == [(1,)]
 
 
 @pytest.mark.parametrize("flavour", ["redis", "valkey"])

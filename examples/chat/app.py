@@ -54,6 +54,7 @@ def create_app(backend: str = "memory://?history=1000") -> Litestar:
         lifespan=[with_presence],
         before_send=[add_headers],
         openapi_config=None,
+        logging_config=None,
     )
 
 

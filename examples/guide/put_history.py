@@ -14,7 +14,7 @@ async def handler(socket: WebSocket, channels: NamedDependency[ChannelsPlugin]) 
         subscriber.run_in_background(socket.send_text),
     ):
         await channels.put_subscriber_history(subscriber, ["some_channel"], limit=10)
-        async for message in socket.iter_data():
+        async for message in socket.iter_data("text"):
             channels.publish(message, "some_channel")
 
 

@@ -13,7 +13,7 @@ async def handler(socket: WebSocket, channels: NamedDependency[ChannelsPlugin]) 
         channels.start_subscription(["some_channel"]) as subscriber,
         subscriber.run_in_background(socket.send_text),
     ):
-        async for message in socket.iter_data():
+        async for message in socket.iter_data("text"):
             channels.publish(message, "some_channel")
 
 

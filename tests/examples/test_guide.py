@@ -23,6 +23,7 @@ from examples.guide import (
     gaps,
     join_another,
     on_drop,
+    own_limits,
     resume,
     sink,
     start_subscription,
@@ -236,3 +237,15 @@ async def test_drops_are_counted() -> None:
         await until(lambda: subscriber.dropped == 3)
         assert subscriber.qsize == 1000
     assert on_drop.dropped == {"news": 3}
+
+
+async def test_a_subscriber_has_limits_of_its_own() -> None:
+    shown: list[Event] = []
+    async with (
+        running("news") as channels,
+        following(own_limits.watch(channels, shown.append), channels, "news"),
+    ):
+        for number in range(100):
+            channels.publish(str(number), "news")
+        await until(lambda: b"99" in shown)
+    assert len(shown) < 100

@@ -25,7 +25,7 @@ from .running import serving, subscribed, until
 
 async def test_only_the_channels_that_were_passed_can_be_used() -> None:
     plugin = explicit_channels.channels_plugin
-    async with serving(Litestar(plugins=[plugin])):
+    async with serving(Litestar(plugins=[plugin], logging_config=None)):
         plugin.publish("x", ["foo", "bar"])
         with pytest.raises(ChannelsException, match="unknown channel 'baz'"):
             plugin.publish("x", "baz")
@@ -36,7 +36,7 @@ async def test_only_the_channels_that_were_passed_can_be_used() -> None:
 async def test_arbitrary_channels_come_with_their_first_subscription() -> None:
     plugin = arbitrary_channels.channels_plugin
     async with (
-        serving(Litestar(plugins=[plugin])),
+        serving(Litestar(plugins=[plugin], logging_config=None)),
         plugin.start_subscription("anything at all") as subscriber,
     ):
         await plugin.wait_published("x", "anything at all")
@@ -106,7 +106,7 @@ async def test_a_strategy_keeps_the_backlog_bounded(
 ) -> None:
     numbers = [b"%d" % number for number in range(1003)]
     async with (
-        serving(Litestar(plugins=[example.channels])) as site,
+        serving(Litestar(plugins=[example.channels], logging_config=None)) as site,
         site.channels.start_subscription("news") as subscriber,
     ):
         for number in numbers:

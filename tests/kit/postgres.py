@@ -189,9 +189,13 @@ def _readable(programs: Path) -> Path:
     try:
         _run([programs / "postgres", "--version"], Path("/"))
     except (OSError, RuntimeError):
-        copy = home.make_directory("postgres-programs")
-        shutil.copytree(programs.parent, copy / "install", symlinks=True)
-        return copy / "install" / programs.name
+        # A wheel's programs find their libraries in a folder beside the package.
+        install, package, site = programs.parents[0], programs.parents[1], programs.parents[2]
+        copy = home.make_directory("programs")
+        for folder in (install, site / f"{package.name}.libs"):
+            if folder.exists():
+                shutil.copytree(folder, copy / folder.relative_to(site), symlinks=True)
+        return copy / programs.relative_to(site)
     return programs
 
 

@@ -12,7 +12,6 @@ from litestar.handlers import BaseRouteHandler
 from litestar.plugins import InitPlugin
 from litestar.serialization import default_serializer
 
-from channels import core
 from channels.core import (
     BackendException,
     BacklogStrategy,
@@ -22,6 +21,7 @@ from channels.core import (
     Event,
     Subscriber,
 )
+from channels.core import ChannelsPlugin as CorePlugin
 from channels.core.asgi import Authorize, Encoding, Envelope, Gateway, Limits, Mode, Raw
 from channels.litestar._handlers import Routes, event_stream_handlers, websocket_handlers
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("channels")
 
 
-class ChannelsPlugin(core.ChannelsPlugin, InitPlugin):
+class ChannelsPlugin(CorePlugin, InitPlugin):
     """The plugin of ``channels.core``, served by a Litestar application.
 
     Starts and stops with the application, and is injected into handlers as ``channels``.

@@ -53,7 +53,7 @@ class Encoding(Protocol):
         ...
 
 
-class Raw:
+class Raw(Encoding):
     """Payloads as they were published, nothing else: no ids, so a client cannot resume.
 
     Where events are lost a WebSocket is closed with 4410, as there is no other way to say it.
@@ -80,7 +80,7 @@ class Raw:
         return None
 
 
-class Envelope:
+class Envelope(Encoding):
     """JSON records that carry channel, id and data; they tell of gaps, and a client can resume.
 
     ``{"type": "joined", "channels": {"news": ID}, "recovered": null, "unrecovered": []}``

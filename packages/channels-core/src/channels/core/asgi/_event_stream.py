@@ -13,6 +13,7 @@ from channels.core._event import Event
 from channels.core._subscriber import Subscriber
 from channels.core.asgi._codes import CROWDED, DRAINING, Refusal
 from channels.core.asgi._connection import Connection, Receive, Scope, Send, header, query, respond
+from channels.core.asgi._connections import Client
 from channels.core.asgi._encoding import Joined
 from channels.core.asgi._lines import joined_lines, retry_line
 from channels.core.asgi._outlet import Outlet, cut
@@ -103,7 +104,7 @@ class EventStream:
         await respond(scope, send, refusal.status, refusal.reason, wait)
 
 
-class _StreamClient:
+class _StreamClient(Client):
     """The client of one stream, from its response's first byte to the last."""
 
     def __init__(self, context: Context, has_many: bool, receive: Receive, send: Send) -> None:

@@ -20,6 +20,7 @@ from channels.core.asgi._connection import (
     query,
     respond,
 )
+from channels.core.asgi._connections import Client
 from channels.core.asgi._encoding import Joined
 from channels.core.asgi._limits import Allowance
 from channels.core.asgi._outlet import Outlet, cut
@@ -53,7 +54,7 @@ class _Close(Exception):
         self.reason = reason
 
 
-class WebSocketSession:
+class WebSocketSession(Client):
     """An accepted WebSocket whose client is subscribed, and is being sent events.
 
     Made by :meth:`Gateway.open_websocket`. Enter it, and iterate over what the client

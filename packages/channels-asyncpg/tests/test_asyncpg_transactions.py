@@ -1,0 +1,5 @@
+from postgres_suite.makers import AsyncpgMaker
+from postgres_suite.transactions import TransactionSuite
+
+
+class TestTransactions(AsyncpgMaker, TransactionSuite): ...
