@@ -35,7 +35,7 @@ def latency(name: str) -> Case:
 def subscribe(name: str) -> Case:
     return Case(
         "broker:subscribe",
-        {**KINDS[name], "channels": 10_000, "together": True},
+        {**KINDS[name], "channels": 10_000, "way": "one call"},
         quick={"channels": 1_000},
     )
 

@@ -30,10 +30,10 @@ def latency(name: str) -> Case:
     return Case("broker:latency", {**KINDS[name], "rate": 200, "seconds": 5}, quick={"seconds": 1})
 
 
-def subscribe(name: str) -> Case:
+def subscribe(name: str, way: str) -> Case:
     return Case(
         "broker:subscribe",
-        {**KINDS[name], "channels": 10_000, "together": False},
+        {**KINDS[name], "channels": 10_000, "way": way},
         quick={"channels": 1_000},
     )
 
@@ -54,14 +54,16 @@ A private server on one core, the measured process on the other, 100 bytes per e
 64 tasks that each wait for the server every time; *flood* receives what another process publishes
 as fast as it can; *latency* is from before the publishing to the consumer, at 200 events per
 second. redis-py by itself sends what is published in one tick as one pipeline: PUBLISH, or the very
-script of the stream backend.""",
+script of the stream backend. A subscription of Channels returns when the server has confirmed it,
+one of litestar.channels when it is sent; its calls cannot run at once, which exhausts its pool.""",
     broker="redis",
     cases={
         **{f"publish, {name}": publish(name) for name in KINDS},
         **{f"flood, {name}": flood(name) for name in KINDS if "redis-py" not in name},
         **{f"latency, {name}": latency(name) for name in KINDS if name.startswith("Pub")},
-        "subscribe, Pub/Sub, channels": subscribe("Pub/Sub, channels"),
-        "subscribe, Pub/Sub, litestar": subscribe("Pub/Sub, litestar"),
+        "subscribe in turn, channels": subscribe("Pub/Sub, channels", "in turn"),
+        "subscribe in turn, litestar": subscribe("Pub/Sub, litestar", "in turn"),
+        "subscribe at once, channels": subscribe("Pub/Sub, channels", "at once"),
         "idle, streams, channels": idle("streams, channels"),
         "idle, streams, litestar": idle("streams, litestar"),
     },
@@ -113,10 +115,16 @@ script of the stream backend.""",
         ),
         Figure(
             "10,000 subscriptions one by one, time: litestar / channels",
-            ["subscribe, Pub/Sub, litestar"],
-            ["subscribe, Pub/Sub, channels"],
+            ["subscribe in turn, litestar"],
+            ["subscribe in turn, channels"],
             metric="seconds",
             at_least=5,
+        ),
+        Figure(
+            "10,000 subscriptions, time: litestar one by one / channels at once",
+            ["subscribe in turn, litestar"],
+            ["subscribe at once, channels"],
+            metric="seconds",
         ),
         Figure(
             "percent of a core, idle with 20,000 channels, streams: channels",
@@ -137,6 +145,7 @@ script of the stream backend.""",
         "p99": "ms until 99 of 100 have arrived",
         "seconds": "seconds",
         "percent": "percent of a core",
+        "lost": "percent of the events lost",
     },
     packages=("channels-core", "channels-redis", "litestar", "redis", "hiredis"),
 )

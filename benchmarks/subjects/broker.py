@@ -14,8 +14,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from statistics import median, quantiles
+from typing import Literal
 
 PAYLOAD = b"x" * 100
+PACE = 0.02
+"""Seconds between two looks at how many events have come."""
+QUIET = 2.0
+"""Seconds without an event after which the rest is lost."""
 
 
 @dataclass
@@ -80,35 +85,54 @@ async def flood(library: str, kind: str, events: int) -> dict[str, float]:
     """Receive what another process publishes as fast as it can.
 
     Returns:
-        The ``us`` of CPU time of this process per event.
+        The ``us`` of CPU time of this process per event that it received, and how many percent of
+        the events were ``lost``.
     """
     async with opened(library, kind) as client:
         name = channel_name()
-        stream = await client.subscribe([name])
-        task = {
-            "function": "broker:publish_many",
-            "arguments": {"library": library, "kind": kind, "channel": name, "events": events},
-            "core": "load",
-        }
-        publisher = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs yet
-            [sys.executable, "-m", "benchmarks.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-        )
-        assert publisher.stdin is not None
-        publisher.stdin.write(json.dumps(task).encode() + b"\n")
-        publisher.stdin.close()
-        count, cpu = 0, 0.0
-        async with asyncio.timeout(60):
+        received = 0
+
+        async def receive(stream: AsyncIterator[bytes]) -> None:
+            nonlocal received
             async for _ in stream:
-                if not count:
-                    cpu = time.process_time()
-                count += 1
-                if count == events:
-                    break
-        spent = time.process_time() - cpu
+                received += 1
+
+        receiving = asyncio.create_task(receive(await client.subscribe([name])))
+        await asyncio.sleep(0.1)
+        cpu = time.process_time()
+        publisher = start_publisher(library, kind, name, events)
+        seen, spent, quiet = 0, 0.0, 0.0
+        while received < events and quiet < QUIET:
+            await asyncio.sleep(PACE)
+            if received > seen:
+                seen, spent, quiet = received, time.process_time() - cpu, 0.0
+            elif seen:
+                quiet += PACE
+        if not seen:
+            raise AssertionError("nothing received")
+        spent = spent if quiet else time.process_time() - cpu
         publisher.wait()
-    return {"us": spent * 1e6 / (events - 1)}
+        receiving.cancel()
+        await asyncio.wait([receiving])
+    return {"us": spent * 1e6 / received, "lost": 100 * (events - received) / events}
+
+
+def start_publisher(library: str, kind: str, channel: str, events: int) -> subprocess.Popen[bytes]:
+    """Publish from a process of its own, on the other core."""
+    task = {
+        "function": "broker:publish_many",
+        "arguments": {"library": library, "kind": kind, "channel": channel, "events": events},
+        "core": "load",
+    }
+    publisher = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    assert publisher.stdin is not None
+    publisher.stdin.write(json.dumps(task).encode() + b"\n")
+    publisher.stdin.close()
+    return publisher
 
 
 async def publish_many(library: str, kind: str, channel: str, events: int) -> dict[str, float]:
@@ -158,8 +182,16 @@ async def latency(library: str, kind: str, rate: float, seconds: float) -> dict[
     return {"p50": median(latencies) * 1e3, "p99": quantiles(latencies, n=100)[-1] * 1e3}
 
 
-async def subscribe(library: str, kind: str, channels: int, together: bool) -> dict[str, float]:
-    """Subscribe to many channels, one after the other or in one call.
+async def subscribe(
+    library: str, kind: str, channels: int, way: Literal["in turn", "at once", "one call"]
+) -> dict[str, float]:
+    """Subscribe to many channels.
+
+    Args:
+        library: What is measured.
+        kind: What of it.
+        channels: How many.
+        way: A call for each, in turn or at once; or one call for all.
 
     Returns:
         The ``seconds`` that it took.
@@ -168,8 +200,10 @@ async def subscribe(library: str, kind: str, channels: int, together: bool) -> d
         name = channel_name()
         names = [f"{name}-{number}" for number in range(channels)]
         started = time.perf_counter()
-        if together:
+        if way == "one call":
             await client.subscribe(names)
+        elif way == "at once":
+            await asyncio.gather(*(client.subscribe([each]) for each in names))
         else:
             for each in names:
                 await client.subscribe([each])
