@@ -27,7 +27,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Py
 
 
 HOLD_SERVERS = """if 1:
-    import signal, sys
+    import sys, time
     from kit import PostgresServer, RedisServer
     from kit._home import home
     from kit._tree import descendants
@@ -38,7 +38,8 @@ HOLD_SERVERS = """if 1:
         redis.freeze(), postgres.freeze()
     segment = (postgres.data / "postmaster.pid").read_text().splitlines()[6].split()[1]
     print(redis.directory.parent, segment, *pids, flush=True)
-    signal.pause()
+    while True:  # pause() would miss a signal that comes just before it
+        time.sleep(0.05)
 """
 
 

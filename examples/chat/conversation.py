@@ -61,6 +61,7 @@ class Conversation:
         self.presence = presence
         self.room = room
         self.handed = 0
+        self.replayed = 0
         self.flood: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -98,11 +99,12 @@ class Conversation:
                 since=since.get(channel) if keeps_history else None,
                 subscriber=self.subscriber,
             )
+        self.replayed = self.subscriber.qsize
         joined = Joined(
             room=self.room,
             keeps_history=keeps_history,
             recovered=self.subscriber.recovered,
-            replayed=self.subscriber.qsize,
+            replayed=self.replayed,
             positions=dict(self.subscriber.positions),
         )
         await self.send(joined)
@@ -167,7 +169,13 @@ class Conversation:
         told = None
         while True:
             subscriber = self.subscriber
-            now = Backlog(subscriber.qsize, SLOW_BACKLOG, subscriber.dropped, self.handed)
+            now = Backlog(
+                waiting=subscriber.qsize,
+                limit=SLOW_BACKLOG,
+                dropped=subscriber.dropped,
+                handed=self.handed,
+                replays=self.handed < self.replayed,
+            )
             if now != told:
                 await self.send(now)
                 told = now

@@ -108,6 +108,8 @@ class Backlog(msgspec.Struct, tag="backlog"):
     limit: int
     dropped: int
     handed: int
+    replays: bool
+    """Whether history is among what waits, which the limit does not count."""
 
 
 class Refused(msgspec.Struct, tag="refused"):

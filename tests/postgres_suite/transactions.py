@@ -136,23 +136,25 @@ class TransactionSuite(Maker):
                 assert offsets == [1, 2, 3]
 
     async def test_opposite_orders_do_not_deadlock(self, postgres_space: PostgresSpace) -> None:
-        async with self.stage(postgres_space, 1000, 4) as (backend, tap, connections):
+        names = [f"channel {n}" for n in range(60)]
+        async with self.stage(postgres_space, 1000, 6) as (backend, tap, connections):
+            await tap.listener.subscribe(names)
 
-            async def work(connection: Any, names: list[str]) -> None:
-                for _ in range(40):
+            async def work(number: int, connection: Any) -> None:
+                order = names if number % 2 else names[::-1]
+                for _ in range(15):
                     async with connection.transaction():
-                        for name in names:
-                            await backend.publish_in(connection, b"x", name)
+                        for start in range(0, 60, 20):
+                            await backend.publish_in(connection, b"x", order[start : start + 20])
 
-            orders = (["a", "b", "c"], ["c", "b", "a"], ["b", "a", "c"], ["c", "a", "b"])
             async with asyncio.timeout(20):
-                await asyncio.gather(*map(work, connections, orders))
-            await tap.count(480)
-            for name in "abc":
+                await asyncio.gather(*map(work, range(6), connections))
+            await tap.count(6 * 15 * 60)
+            for name in names:
                 offsets = [
                     e.position.offset for e in tap.events if e.channel == name and e.position
                 ]
-                assert offsets == list(range(1, 161))
+                assert offsets == list(range(1, 91))
 
     async def test_commits_out_of_the_order_of_their_beginnings(
         self, postgres_space: PostgresSpace
@@ -211,6 +213,24 @@ class TransactionSuite(Maker):
                 await self.execute(connection, "PREPARE TRANSACTION 'two'")
             await send(backend, "a", b"next")
             assert await tap.count(1) == [b"next"]
+
+    async def test_prepared_transactions_without_notify(
+        self, postgres_space: PostgresSpace
+    ) -> None:
+        backend = self.make(
+            postgres_space.url, history=10, create_schema=True, notify=False, poll_interval=0.02
+        )
+        application: Any
+        async with backend, tapped(backend, "a", "b") as tap:
+            await send(backend, "a", b"1")
+            async with self.connection(postgres_space.url) as application:
+                await self.execute(application, "BEGIN")
+                await backend.publish_in(application, b"2", "a")
+                await self.execute(application, "PREPARE TRANSACTION 'mine'")
+                await send(backend, "b", b"meanwhile")
+                await tap.count(2)
+                await self.execute(application, "COMMIT PREPARED 'mine'")
+            assert await tap.count(3) == [b"1", b"meanwhile", b"2"]
 
     async def test_sqlalchemy(self, postgres_space: PostgresSpace, history: int) -> None:
         url = postgres_space.url.replace("postgresql", self.sqlalchemy_url, 1)

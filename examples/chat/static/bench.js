@@ -50,14 +50,15 @@ export class Bench extends EventTarget {
 
   idle() {
     this.panel.toggleAttribute("data-idle", !this.slow);
-    this.show({ waiting: 0, limit: 40, handed: 0, dropped: 0 });
+    this.show({ waiting: 0, limit: 40, handed: 0, dropped: 0, replays: false });
   }
 
-  show({ waiting, limit, handed, dropped }) {
-    const text = waiting > limit ? `${waiting} with history` : `${waiting} of ${limit}`;
+  show({ waiting, limit, handed, dropped, replays }) {
+    const filled = Math.min(waiting, limit); // beside events, marks of gaps may wait
+    const text = replays ? `${waiting} with history` : `${filled} of ${limit}`;
     const { bar } = this;
-    [bar.ariaValueMax, bar.ariaValueNow, bar.ariaValueText] = [limit, Math.min(waiting, limit), text];
-    bar.style.setProperty("--filled", Math.min(1, waiting / limit));
+    [bar.ariaValueMax, bar.ariaValueNow, bar.ariaValueText] = [limit, filled, text];
+    bar.style.setProperty("--filled", filled / limit);
     this.outputs.waiting.textContent = text;
     this.outputs.handed.textContent = handed;
     this.outputs.dropped.textContent = dropped;

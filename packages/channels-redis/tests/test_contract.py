@@ -121,7 +121,10 @@ class TestStreamOnACluster(StreamSuite):
     async def backend(self) -> AsyncIterator[ChannelsBackend]:
         client = ClusterClient.from_url(self.url)
         async with RedisChannelsStreamBackend(
-            redis=client, key_prefix=self.prefix, history=self.history
+            redis=client,
+            key_prefix=self.prefix,
+            history=self.history,
+            cap_streams_approximate=self.approximate,
         ) as backend:
             yield backend
 

@@ -219,7 +219,8 @@ class RedisListener:
         feed = self._feeds.get(address)
         if feed is None:
             feed = self._feeds[address] = await self._servers.connect(
-                address, lambda server: Feed(server, self, self._heartbeat)
+                address,
+                lambda server: Feed(server, self, self._heartbeat, sharded=self._servers.sharded),
             )
         return feed
 

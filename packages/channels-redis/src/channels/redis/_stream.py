@@ -64,8 +64,9 @@ class RedisChannelsStreamBackend(RedisBackend):
         meta_ttl: Seconds that a channel's position is kept after its last event (about 100 bytes
             per channel), so that readers who come back later than ``ttl`` know whether they
             missed something. Default ``ttl`` and a week; not less than ``ttl``.
-        cap_streams_approximate: Let the server trim where it is cheap, and keep up to about a
-            hundred events more. Default False.
+        cap_streams_approximate: Let the server trim where it is cheap, in whole nodes, and keep up
+            to a hundred events more (``stream-node-max-entries``). False keeps exactly
+            ``history``, at about half the rate. Default True.
         wait_replicas: How many replicas must have an event before ``publish`` gives it a
             position; where they have not within half of ``timeout`` the outcome is
             ``PublishUnconfirmed``. Default 0.
@@ -102,7 +103,7 @@ class RedisChannelsStreamBackend(RedisBackend):
         history: int = 100,
         ttl: float | None = 3600.0,
         meta_ttl: float | None = None,
-        cap_streams_approximate: bool = False,
+        cap_streams_approximate: bool = True,
         wait_replicas: int = 0,
         cluster: bool = False,
         sentinel: str | None = None,
