@@ -28,7 +28,6 @@ from channels.core._errors import (
     PayloadTooLarge,
 )
 from channels.core._event import BEGINNING, Event, Position
-from channels.core._parking import Parking
 
 
 class MemoryChannelsBackend(ChannelsBackend):
@@ -214,7 +213,8 @@ class _MemoryListener:
         self.channels: set[str] = set()
         self.arrived: list[Event | Lost] = []
         self._backend = backend
-        self._parking = Parking()
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
 
     async def subscribe(self, channels: Sequence[str]) -> Mapping[str, Position | None]:
         self.channels.update(channels)
@@ -229,16 +229,28 @@ class _MemoryListener:
 
     def wake(self) -> None:
         """Let the iteration go on; called from any thread, after a publish."""
-        if asyncio.get_running_loop() is self._parking.loop:
-            self._parking.wake()
+        if self._waiter is None:
+            return
+        if asyncio.get_running_loop() is self._loop:
+            self._release()
         else:
             with suppress(RuntimeError):  # its loop was closed without leaving listen()
-                self._parking.loop.call_soon_threadsafe(self._parking.wake)
+                self._loop.call_soon_threadsafe(self._release)
+
+    def _release(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Event | Lost]]:
         while True:
             while not self.arrived:
-                await self._parking
+                self._waiter = self._loop.create_future()
+                if self.arrived:  # came from another thread, before it could see the waiter
+                    self._waiter.set_result(None)
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
             with self._backend._lock:
                 arrived, self.arrived = self.arrived, []
             yield arrived
