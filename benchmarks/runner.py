@@ -7,14 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import rivals
+from benchmarks import machine, rivals
 from benchmarks.model import Case, Part, Sample
 
 ROOT = Path(__file__).resolve().parent.parent
-TIMEOUT = 120
+TIMEOUT = 60
 """Seconds that one run of a case may take."""
 
 
@@ -38,21 +39,41 @@ def run(
     """
     samples: list[dict[str, Sample]] = []
     missing: dict[str, str] = {}
-    for _ in range(rounds):
-        samples.append({})
-        for name, case in part.cases.items():
-            advance(name)
-            if name in missing:
-                continue
-            try:
-                samples[-1][name] = run_case(case, quick)
-            except Unavailable as exc:
-                missing[name] = str(exc)
+    with broker(part.broker) as environment:
+        for _ in range(rounds):
+            samples.append({})
+            for name, case in part.cases.items():
+                advance(name)
+                if name in missing:
+                    continue
+                try:
+                    samples[-1][name] = run_case(case, quick, environment)
+                except Unavailable as exc:
+                    missing[name] = str(exc)
     return samples, missing
 
 
-def run_case(case: Case, quick: bool) -> Sample:
+@contextmanager
+def broker(kind: str | None) -> Iterator[dict[str, str]]:
+    """Run a private server; gives the environment variable that tells where it is."""
+    if kind is None:
+        yield {}
+        return
+    sys.path.append(str(ROOT / "tests"))
+    from kit import PostgresServer, RedisServer
+
+    with RedisServer() if kind == "redis" else PostgresServer() as server:
+        machine.pin("load", server.pid)
+        yield {"BENCHMARKS_BROKER": server.url}
+
+
+def run_case(case: Case, quick: bool, environment: Mapping[str, str]) -> Sample:
     """Run a case in a process of its own.
+
+    Args:
+        case: The case.
+        quick: Whether with the arguments of a quick run.
+        environment: More environment variables for it.
 
     Raises:
         Unavailable: It cannot be run, or failed; says why.
@@ -71,7 +92,7 @@ def run_case(case: Case, quick: bool) -> Sample:
     process = subprocess.Popen(
         [python, "-m", "benchmarks.worker"],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -25,7 +26,9 @@ def main() -> None:
     machine.pin(task["core"])
     module, _, name = task["function"].partition(":")
     function = getattr(importlib.import_module(f"benchmarks.subjects.{module}"), name)
-    sample = asyncio.run(function(**task["arguments"]))
+    sample = function(**task["arguments"])
+    if inspect.iscoroutine(sample):
+        sample = asyncio.run(sample)
     json.dump(sample, answer)
     answer.flush()
 

@@ -41,9 +41,9 @@ PART = Part(
 A server on one core, 1,000 clients in one process on the other, one channel, 200 bytes of text per
 event. Clients are plain sockets that count what they get. *At once* has the next event published
 when everybody has the one before; *low rate* waits 20 ms in between; *eight waiting* has 16 events
-under way, published by eights. The *bare loop* writes one frame, made in advance, to each transport:
-below it is only the kernel. All servers of Python run on uvloop; nchan is a module of nginx,
-written in C.""",
+under way, published by eights. The *bare loop* writes one frame, made in advance, to each
+transport: below it is only the kernel. All servers of Python run on uvloop; nchan is a module of
+nginx, written in C.""",
     cases={
         "at once, channels": fan_out("channels_web"),
         "at once, litestar": fan_out("litestar_web"),

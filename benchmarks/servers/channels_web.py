@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from litestar import Litestar
+
 from benchmarks.servers import harness
 from channels.core import MemoryChannelsBackend
 from channels.litestar import ChannelsPlugin
-from litestar import Litestar
 
 
 async def serve() -> None:

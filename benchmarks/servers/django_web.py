@@ -7,13 +7,13 @@ import os
 from typing import Any
 
 import django
-from channels.consumer import AsyncConsumer
-from channels.layers import get_channel_layer
-from channels.routing import URLRouter
 from django.conf import settings
 from django.urls import path
 
 from benchmarks.servers import harness
+from channels.consumer import AsyncConsumer
+from channels.layers import get_channel_layer
+from channels.routing import URLRouter
 
 
 class Consumer(AsyncConsumer):  # type: ignore[misc]
@@ -30,7 +30,7 @@ class Consumer(AsyncConsumer):  # type: ignore[misc]
 async def serve() -> None:
     layer = {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        "CONFIG": {"hosts": [os.environ["BENCHMARKS_REDIS"]]},
+        "CONFIG": {"hosts": [os.environ["BENCHMARKS_BROKER"]]},
     }
     settings.configure(CHANNEL_LAYERS={"default": layer})
     django.setup()

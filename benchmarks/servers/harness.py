@@ -47,7 +47,7 @@ async def serve_asgi(app: Any, path: str, publish: Publish, **options: object) -
     config = uvicorn.Config(app, log_level="warning", **options)  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
-    while not server.started and not serving.done():
+    while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     await announce(path, listening, publish)
     await serving

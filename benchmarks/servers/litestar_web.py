@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.servers import harness
 from litestar import Litestar
 from litestar.channels import ChannelsPlugin
 from litestar.channels.backends.memory import MemoryChannelsBackend
+
+from benchmarks.servers import harness
 
 
 async def serve() -> None:

@@ -18,6 +18,7 @@ from statistics import median, quantiles
 from typing import TypeVar
 
 from benchmarks import machine
+from benchmarks.runner import broker
 from benchmarks.servers.harness import PAYLOAD
 from benchmarks.subjects.webclients import Clients
 
@@ -48,7 +49,7 @@ class Server:
         ) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def fan_out(
+def fan_out(
     server: str,
     clients: int,
     events: int,
@@ -90,7 +91,7 @@ async def fan_out(
     }
 
 
-async def connection(server: str, clients: int) -> dict[str, float]:
+def connection(server: str, clients: int) -> dict[str, float]:
     """Connect clients that then wait.
 
     Returns:
@@ -118,7 +119,7 @@ def running(name: str, python: str) -> Iterator[Server]:
     with ExitStack() as stack:
         environment = dict(os.environ)
         if name == "django_web":
-            environment["BENCHMARKS_REDIS"] = stack.enter_context(redis())
+            environment |= stack.enter_context(broker("redis"))
         process = stack.enter_context(
             subprocess.Popen(
                 [python, "-m", "benchmarks.servers", name],
@@ -147,17 +148,6 @@ def running(name: str, python: str) -> Iterator[Server]:
 
 
 @contextmanager
-def redis() -> Iterator[str]:
-    """Run a private Redis; gives its URL."""
-    sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
-    from kit import RedisServer
-
-    with RedisServer() as server:
-        machine.pin("load", server.pid)
-        yield server.url
-
-
-@contextmanager
 def nginx() -> Iterator[Server]:
     """Run nginx with nchan: one worker, and POST to publish."""
     program = shutil.which("nginx")
@@ -180,8 +170,9 @@ http {{
     uwsgi_temp_path {folder}; scgi_temp_path {folder};
     server {{
         listen 127.0.0.1:{port} backlog=2048;
-        location = /publish {{ nchan_publisher; nchan_channel_id news; nchan_message_buffer_length 100; }}
-        location = /news {{ nchan_subscriber websocket; nchan_channel_id news; nchan_subscriber_first_message newest; }}
+        nchan_channel_id news; nchan_message_buffer_length 100;
+        location = /publish {{ nchan_publisher; }}
+        location = /news {{ nchan_subscriber websocket; nchan_subscriber_first_message newest; }}
     }}
 }}
 """,

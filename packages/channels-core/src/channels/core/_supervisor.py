@@ -11,7 +11,7 @@ from channels.core._backoff import Backoff
 from channels.core._errors import BackendException, BackendRefused, BackendUnavailable
 from channels.core._event import Event
 from channels.core._router import Router
-from channels.core._tasks import end
+from channels.core._tasks import end, give_way
 
 logger = logging.getLogger("channels")
 
@@ -88,6 +88,7 @@ class Supervisor:
                 logger.warning("connection to the broker lost: %s; connecting again", exc)
             except Exception:
                 logger.exception("the listener failed; connecting again")
+            give_way()
             await self._backoff.pause()
 
     async def _connect_and_serve(self, first: asyncio.Future[None]) -> None:
