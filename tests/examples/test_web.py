@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
+from examples.guide import outside, testing_an_app
 from servers.process import serving
 
 
@@ -58,3 +60,15 @@ async def test_the_chat_of_ones_own_handlers() -> None:
             async for line in response.aiter_lines():
                 if line.startswith("data: ") and '"hello"' in line:
                     break
+
+
+async def test_publishing_from_outside() -> None:
+    assert await asyncio.to_thread(outside.nightly, "memory://?history=1")
+    await outside.import_rows("memory://", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "example", [testing_an_app.test_an_order_is_published, testing_an_app.test_an_order_is_packed]
+)
+async def test_an_application_is_tested(example: Callable[[], Awaitable[None]]) -> None:
+    await example()
