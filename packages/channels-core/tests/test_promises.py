@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from channels.core import (
     Event,
     Gap,
     HistoryRequest,
+    Listener,
     MemoryChannelsBackend,
     Message,
     NotRunningError,
@@ -462,3 +464,32 @@ async def test_the_channels_place_is_where_a_joiner_without_history_starts() -> 
         subscriber = await plugin.subscribe("a")
         assert subscriber.positions == ids
         assert Position.parse(ids["a"]).offset == 2
+
+
+async def test_drivers_that_swallow_a_cancellation_cannot_delay_the_end() -> None:
+    class Swallowing(MemoryChannelsBackend):
+        async def hang(self) -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise BackendUnavailable("the connection ended") from None
+
+        async def publish(self, messages: Sequence[Message]) -> Sequence[Position | None]:
+            await self.hang()
+            return []
+
+        @asynccontextmanager
+        async def listen(self) -> AsyncIterator[Listener]:
+            await self.hang()
+            async with super().listen() as listener:
+                yield listener
+
+    plugin = ChannelsPlugin(
+        Swallowing(), channels=["a"], connect_timeout=0.05, shutdown_timeout=0.05
+    )
+    await plugin.start()
+    plugin.publish("never", "a")
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    await plugin.stop()
+    assert time.monotonic() - began < 0.5

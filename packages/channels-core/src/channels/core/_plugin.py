@@ -116,6 +116,7 @@ class ChannelsPlugin:
         self._on_drop = on_drop
         self._on_publish_error = on_publish_error
         self._drop_log = Occasionally(logger)
+        self._tell_drop = self._note_drop  # one object for all subscribers
         self._options = LinkOptions(
             connect_timeout=connect_timeout,
             shutdown_timeout=shutdown_timeout,
@@ -456,7 +457,7 @@ class ChannelsPlugin:
     def _make_subscriber(self, gaps: bool, max_backlog_bytes: int | None) -> Subscriber:
         subscriber = self._subscriber_class(self._max_backlog, self._backlog_strategy)
         subscriber.configure(
-            tells_gaps=gaps, on_drop=self._note_drop, max_backlog_bytes=max_backlog_bytes
+            tells_gaps=gaps, on_drop=self._tell_drop, max_backlog_bytes=max_backlog_bytes
         )
         return subscriber
 

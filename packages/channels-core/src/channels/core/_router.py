@@ -11,8 +11,8 @@ from channels.core._backend import ChannelsBackend, History, HistoryRequest
 from channels.core._backoff import Backoff
 from channels.core._channel import Channel, Join
 from channels.core._errors import BackendException, BackendUnavailable
-from channels.core._fanout import MAX_HOLD
 from channels.core._event import BEGINNING, Event, Position, before, is_newer
+from channels.core._fanout import MAX_HOLD
 from channels.core._subscriber import Subscriber
 
 logger = logging.getLogger("channels")

@@ -16,7 +16,7 @@ from channels.core._errors import (
 )
 from channels.core._event import Event
 from channels.core._router import Router
-from channels.core._tasks import end
+from channels.core._tasks import end, give_way
 
 logger = logging.getLogger("channels")
 
@@ -99,6 +99,7 @@ class Supervisor:
             except Exception as exc:
                 logger.exception("the listener failed; connecting again")
                 self.outage = exc
+            give_way()
             await self._backoff.pause()
 
     async def _connect_and_serve(self, first: asyncio.Future[None]) -> None:
