@@ -5,9 +5,9 @@ each of them as the same bytes. See the ASGI extension ``channels.websocket.fram
 documentation.
 """
 
-from channels.uvicorn._connection import FrameConnection
+from channels.uvicorn._connection import FrameConnection, Sink, Source
 from channels.uvicorn._frames import Frames
 from channels.uvicorn._protocol import EXTENSION, VERSION
 from channels.uvicorn._sansio import SansIOProtocol
 
-__all__ = ("EXTENSION", "VERSION", "FrameConnection", "Frames", "SansIOProtocol")
+__all__ = ("EXTENSION", "VERSION", "FrameConnection", "Frames", "SansIOProtocol", "Sink", "Source")

@@ -4,12 +4,43 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 from channels.uvicorn._frames import UNCOMPRESSED, Frames, encode, join
 from channels.uvicorn._ticks import Ticks
 
 DEFAULT_LIMIT = 65536
 """Bytes that may wait in a connection's write buffer before it refuses more."""
+
+
+Sink = Callable[[Any], bool]
+
+
+class Source(Protocol):
+    """What many connections are fed from: it turns what they are given into frames, once.
+
+    Attributes:
+        given: What was translated last. The very same object is not translated again.
+        frames: What became of it.
+    """
+
+    given: object
+    frames: Frames
+
+    def translate(self, given: Any) -> Frames | None:
+        """Translate, and note it in the attributes; or return None and leave them."""
+        ...
+
+
+class _Nothing:
+    given: object = None
+    frames = Frames()
+
+    def translate(self, given: object) -> None:
+        return None
+
+
+_NOTHING: Final = _Nothing()
 
 
 class FrameConnection:
@@ -34,17 +65,17 @@ class FrameConnection:
         "_is_paused",
         "_last",
         "_limit",
+        "_otherwise",
         "_refuses",
+        "_source",
         "_ticks",
         "_transport",
         "_window_bits",
-        "_write",
         "on_ready",
     )
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
-        self._write = transport.write
         self._ticks = Ticks.of(loop)
         self._last: object | None = None
         self._held: list[bytes] | None = None
@@ -54,6 +85,8 @@ class FrameConnection:
         self._is_open = False
         self._is_paused = False
         self._refuses = True
+        self._source: Source = _NOTHING
+        self._otherwise: Callable[[Any], bool] | None = None
         self.on_ready: Callable[[], object] | None = None
 
     # -- what the application does ---------------------------------------------------------
@@ -74,8 +107,23 @@ class FrameConnection:
             self._hold(frames[self._window_bits])
         else:
             self._last = turn
-            self._write(frames[self._window_bits])
+            self._transport.write(frames[self._window_bits])
         return True
+
+    def sink(self, source: Source, otherwise: Callable[[Any], bool] | None = None) -> Sink:
+        """Return the function that writes what ``source`` makes of something; see :meth:`write`.
+
+        It does the same as calling :meth:`write` with the source's frames, and is the
+        fastest way: per delivery it touches nothing but this connection and the source.
+
+        Args:
+            source: Shared by all connections that get the same.
+            otherwise: Called with what the source makes no frames of; its answer is the sink's.
+                Default None: that is not taken.
+        """
+        self._source = source
+        self._otherwise = otherwise
+        return self._feed
 
     @property
     def buffered(self) -> int:
@@ -96,6 +144,22 @@ class FrameConnection:
         self.shut()
         self._drop()
         self._transport.abort()
+
+    def _feed(self, given: object) -> bool:
+        # Once per delivery: write() and the look at the source, in one function.
+        if self._refuses:
+            return False
+        source = self._source
+        frames = source.frames if source.given is given else source.translate(given)
+        if frames is None:
+            return self._otherwise is not None and self._otherwise(given)
+        turn = self._ticks.current or self._ticks.begin()
+        if self._last is turn:
+            self._hold(frames[self._window_bits])
+        else:
+            self._last = turn
+            self._transport.write(frames[self._window_bits])
+        return True
 
     # -- what the protocol does ------------------------------------------------------------
 
@@ -122,13 +186,14 @@ class FrameConnection:
         if self._held is not None:
             wire = b"".join(self._held)
             self._drop()
-            self._write(wire)
+            self._transport.write(wire)
 
     def shut(self) -> None:
         """Take nothing any more: the connection is being closed."""
         self._is_open = False
         self._refuses = True
-        self.on_ready = None
+        self.on_ready = self._otherwise = None
+        self._source = _NOTHING
 
     def lose(self) -> None:
         """Let go of everything: the connection is gone."""
