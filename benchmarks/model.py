@@ -38,7 +38,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Figure:
-    """A ratio of cases: the product of ``over``, divided by that of ``under``.
+    """A ratio of cases: the product of ``over``, divided by that of ``under``; or a difference.
 
     It is taken in each round by itself, so that a machine which was slow for a while was slow for
     both sides.
@@ -50,6 +50,7 @@ class Figure:
         metric: Which value of the samples.
         at_least: What the ratio has to reach.
         at_most: What the ratio may reach.
+        difference: Subtract instead of dividing.
     """
 
     title: str
@@ -58,15 +59,19 @@ class Figure:
     metric: str = "us"
     at_least: float | None = None
     at_most: float | None = None
+    difference: bool = False
 
     def ratios(self, rounds: Sequence[Mapping[str, Sample]]) -> list[float]:
         """Return the ratio of each round that has all it takes."""
         cases = (*self.over, *self.under)
         return [
-            self._product(self.over, samples) / self._product(self.under, samples)
+            self._compare(self._product(self.over, samples), self._product(self.under, samples))
             for samples in rounds
             if all(case in samples for case in cases)
         ]
+
+    def _compare(self, over: float, under: float) -> float:
+        return over - under if self.difference else over / under
 
     def _product(self, cases: Sequence[str], samples: Mapping[str, Sample]) -> float:
         return math.prod(samples[case][self.metric] for case in cases)

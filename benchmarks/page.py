@@ -47,7 +47,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 def plot(run: Run, file: Path) -> None:
     """Draw each ratio with its spread and its target."""
-    drawn = [result for result in run.results if result.ratio and result.figure.under]
+    drawn = [
+        result
+        for result in run.results
+        if result.ratio and result.figure.under and not result.figure.difference
+    ]
     with mpl.rc_context({"svg.hashsalt": run.part.name, "font.size": 9, "svg.fonttype": "none"}):
         figure = Plot(figsize=(9, 0.6 + 0.42 * len(drawn)), layout="constrained")
         axes = figure.add_subplot()

@@ -70,6 +70,11 @@ def test_a_target_is_met_or_not(targets: dict[str, float], ratio: float, met: bo
     assert Figure("", ["a"], **targets).is_met_by(ratio) is met
 
 
+def test_a_difference_is_taken_in_each_round() -> None:
+    figure = Figure("", ["a"], ["b"], difference=True)
+    assert figure.ratios([{"a": {"us": 5}, "b": {"us": 3}}]) == [2]
+
+
 def test_a_figure_without_its_cases_says_why() -> None:
     claimed = Part("a", "A", "", {}, [Figure("", ["a"], ["b"], at_least=1)], {})
     [result] = model.results(claimed, [{"a": {"us": 1}}], {"b": "no such library"})

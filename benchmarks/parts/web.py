@@ -42,27 +42,74 @@ A server on one core, 1,000 clients in one process on the other, one channel, 20
 event. Clients are plain sockets that count what they get. *At once* has the next event published
 when everybody has the one before; *low rate* waits 20 ms in between; *eight waiting* has 16 events
 under way, published by eights. The *bare loop* writes one frame, made in advance, to each
-transport: below it is only the kernel. All servers of Python run on uvloop; nchan is a module of
+transport: below it is only the kernel. *Shared frames* is Channels with ``channels-uvicorn``, else
+it runs on stock uvicorn. All servers of Python run on uvloop; nchan is a module of
 nginx, written in C.""",
     cases={
+        "at once, frames": fan_out("frames_web"),
+        "at once, frames deflated": fan_out("frames_web", deflate=True),
         "at once, channels": fan_out("channels_web"),
         "at once, litestar": fan_out("litestar_web"),
         "at once, bare loop": fan_out("bare_web"),
         "at once, nchan": fan_out("nchan"),
+        "low rate, frames": low("frames_web"),
         "low rate, channels": low("channels_web"),
         "low rate, litestar": low("litestar_web"),
         "low rate, bare loop": low("bare_web"),
+        "eight waiting, frames": eight("frames_web"),
         "eight waiting, channels": eight("channels_web"),
         "eight waiting, litestar": eight("litestar_web"),
         "eight waiting, nchan": eight("nchan"),
         "at once, broadcaster": fan_out("broadcaster_web"),
         "at once, socketio": fan_out("socketio_web", events=40),
         "at once, django": fan_out("django_web", events=20),
+        "connection, frames": connection("frames_web"),
         "connection, channels": connection("channels_web"),
         "connection, litestar": connection("litestar_web"),
         "connection, raw ASGI": connection("asgi_web"),
     },
     figures=(
+        Figure(
+            "CPU, one after the other: shared frames / bare loop",
+            ["at once, frames"],
+            ["at once, bare loop"],
+            at_most=1.1,
+        ),
+        Figure(
+            "CPU, one after the other: shared frames deflated / plain",
+            ["at once, frames deflated"],
+            ["at once, frames"],
+            at_most=1.15,
+        ),
+        Figure(
+            "deliveries per second, one after the other: shared frames / nchan",
+            ["at once, frames"],
+            ["at once, nchan"],
+            metric="second",
+            at_least=1,
+        ),
+        Figure(
+            "deliveries per second with eight waiting: shared frames / nchan",
+            ["eight waiting, frames"],
+            ["eight waiting, nchan"],
+            metric="second",
+            at_least=5,
+        ),
+        Figure(
+            "median until it arrives: litestar / shared frames",
+            ["low rate, litestar"],
+            ["low rate, frames"],
+            metric="p50",
+            at_least=4,
+        ),
+        Figure(
+            "bytes of a connection above raw ASGI: shared frames",
+            ["connection, frames"],
+            ["connection, raw ASGI"],
+            metric="bytes",
+            at_most=2_048,
+            difference=True,
+        ),
         Figure(
             "CPU at a low rate: channels / litestar",
             ["low rate, channels"],
@@ -137,5 +184,13 @@ nginx, written in C.""",
         "p99": "ms until 99 of 100 have it",
         "bytes": "bytes resident per connection",
     },
-    packages=("channels-core", "channels-litestar", "litestar", "uvicorn", "uvloop", "websockets"),
+    packages=(
+        "channels-core",
+        "channels-litestar",
+        "channels-uvicorn",
+        "litestar",
+        "uvicorn",
+        "uvloop",
+        "websockets",
+    ),
 )

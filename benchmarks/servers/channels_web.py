@@ -1,4 +1,4 @@
-"""Channels: the generated handler of channels-litestar, on stock uvicorn."""
+"""Channels: the generated handler of channels-litestar, on uvicorn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from channels.core import MemoryChannelsBackend
 from channels.litestar import ChannelsPlugin
 
 
-async def serve() -> None:
+async def serve(**options: object) -> None:
     plugin = ChannelsPlugin(
         MemoryChannelsBackend(), channels=["news"], create_ws_route_handlers=True
     )
@@ -18,4 +18,4 @@ async def serve() -> None:
         for _ in range(count):
             plugin.publish(harness.PAYLOAD, "news")
 
-    await harness.serve_asgi(Litestar(plugins=[plugin]), "/news", publish)
+    await harness.serve_asgi(Litestar(plugins=[plugin]), "/news", publish, **options)

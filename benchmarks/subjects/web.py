@@ -56,6 +56,7 @@ def fan_out(
     burst: int = 1,
     ahead: int = 1,
     pause: float = 0.0,
+    deflate: bool = False,
     python: str = sys.executable,
 ) -> dict[str, float]:
     """Publish to clients of a server.
@@ -65,7 +66,7 @@ def fan_out(
         milliseconds until half (``p50``) and 99 of 100 (``p99``) of the deliveries have arrived.
     """
     with running(server, python) as served:
-        crowd = Clients(served.port, served.path, clients)
+        crowd = Clients(served.port, served.path, clients, deflate)
         try:
             served.publish(1)
             crowd.check_first(PAYLOAD.encode())

@@ -9,11 +9,16 @@ from __future__ import annotations
 import select
 import socket
 import time
+import zlib
 from collections.abc import Callable
 
 TIMEOUT = 30.0
 """Seconds without a byte after which a run has failed."""
 
+DEFLATE = (
+    "Sec-WebSocket-Extensions: permessage-deflate; "
+    "server_no_context_takeover; client_no_context_takeover\r\n"
+)
 SOCKET_IO_CONNECT = bytes([0x81, 0x82, 0, 0, 0, 0]) + b"40"
 
 
@@ -24,12 +29,14 @@ class Clients:
         port: Where the server listens.
         path: What is asked for.
         count: How many.
+        deflate: Whether they ask for compression.
     """
 
-    def __init__(self, port: int, path: str, count: int) -> None:
+    def __init__(self, port: int, path: str, count: int, deflate: bool = False) -> None:
+        self._deflate = deflate
         self._sockets = {}
         for _ in range(count):
-            connected = connect(port, path)
+            connected = connect(port, path, DEFLATE if deflate else "")
             self._sockets[connected.fileno()] = connected
         self._received = dict.fromkeys(self._sockets, 0)
         self._poll = select.epoll()
@@ -49,10 +56,12 @@ class Clients:
         sizes = set()
         for connected in self._sockets.values():
             connected.settimeout(TIMEOUT)
-            head, length = read_frame(connected)
-            assert head == 0x81, f"frame begins with {head:#x}"
-            assert payload in length, length[:100]
-            sizes.add(len(length) + (4 if len(length) > 125 else 2))
+            head, data = read_frame(connected)
+            sizes.add(len(data) + (4 if len(data) > 125 else 2))
+            assert head == (0xC1 if self._deflate else 0x81), f"frame begins with {head:#x}"
+            if self._deflate:
+                data = zlib.decompress(data + b"\0\0\xff\xff\3\0", wbits=-15)
+            assert payload in data, data[:100]
             connected.setblocking(False)
         (self._size,) = sizes
 
@@ -111,13 +120,13 @@ class Clients:
             connected.close()
 
 
-def connect(port: int, path: str) -> socket.socket:
+def connect(port: int, path: str, headers: str = "") -> socket.socket:
     """Connect a socket and open a WebSocket over it."""
     connected = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
     connected.sendall(
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        f"Sec-WebSocket-Version: 13\r\n{headers}\r\n".encode()
     )
     response = b""
     while not response.endswith(b"\r\n\r\n"):
