@@ -24,6 +24,7 @@ from channels.core import (
     PayloadTooLarge,
     Position,
 )
+from channels.core.testing import FaultyBackend
 from channels.core.testing._wrapper import BackendWrapper
 
 Arrived = Sequence[Event | Lost]
@@ -780,3 +781,34 @@ class KeepsTheEpoch(Mutant):
             history.position._replace(epoch=request.since.epoch),
             request.since.offset <= history.position.offset,
         )
+
+
+# -- outages ---------------------------------------------------------------------------------
+
+
+class DeafAfterACut(FaultyBackend):
+    """Does not notice that its connection is gone."""
+
+    def cut(self) -> None:
+        self.swallow = lambda event: True
+
+
+class SendsAndDenies(FaultyBackend):
+    """Calls unsent what was sent: the queue sends it again."""
+
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        if self.is_down:
+            await self.inner.publish(messages)
+        return await super().publish(messages)
+
+
+class HangsWithoutABroker(FaultyBackend):
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        while self.is_down:
+            await asyncio.sleep(0.01)
+        return await super().publish(messages)
+
+
+class ConfirmsWithoutABroker(FaultyBackend):
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        return [None for _ in messages] if self.is_down else await super().publish(messages)

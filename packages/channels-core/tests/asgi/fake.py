@@ -30,6 +30,8 @@ class FakeClient:
     async def _send(self, message: Any) -> None:
         await self.taking.wait()
         self._out.put_nowait(message)
+        if message["type"] == "websocket.close":
+            self.leave()
 
     def put(self, kind: str, **content: object) -> None:
         self._in.put_nowait({"type": kind, **content})

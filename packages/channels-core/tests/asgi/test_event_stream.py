@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -10,7 +11,7 @@ from channels.core.asgi import Envelope, Gateway, Raw
 from channels.core.testing import FaultyBackend
 from kit import eventually
 
-from .fake import FakeClient, event_source
+from .fake import FakeClient, event_source, make_scope
 
 
 @pytest.fixture
@@ -160,3 +161,14 @@ async def test_stopping_ends_the_stream(plugin: ChannelsPlugin) -> None:
         assert last["body"].startswith(b"retry: ")
         assert not last["more_body"]
         await client.ended()
+
+
+async def test_a_cancelled_handler_ends_the_stream(gateway: Gateway) -> None:
+    scope = make_scope("http", "news", None, {}) | {"method": "GET"}
+    client = FakeClient(gateway.event_stream_endpoint(), scope)
+    await joined(client)
+    client.task.cancel()
+    assert (await client.message())["body"].startswith(b"retry: ")
+    with pytest.raises(asyncio.CancelledError):
+        await client.task
+    assert not gateway.connection_count

@@ -418,11 +418,13 @@ async def test_a_handler_of_ones_own(plugin: ChannelsPlugin) -> None:
         assert not plugin.subscriber_count("chat")
 
 
-async def test_a_cancelled_handler_leaves_nothing(gateway: Gateway) -> None:
+async def test_a_cancelled_handler_says_restart_and_leaves_nothing(gateway: Gateway) -> None:
     client = FakeClient(gateway.websocket_endpoint("news"), {"type": "websocket", "headers": []})
     client.put("websocket.connect")
     await client.accepted()
+    await client.record()
     client.task.cancel()
+    assert (await client.message())["code"] == CloseCode.RESTART
     with pytest.raises(asyncio.CancelledError):
         await client.task
     assert is_empty(gateway)

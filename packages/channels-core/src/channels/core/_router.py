@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from channels.core._backend import ChannelsBackend, History, HistoryRequest
@@ -11,6 +12,7 @@ from channels.core._backoff import Backoff
 from channels.core._channel import Channel, Join
 from channels.core._errors import BackendException, BackendUnavailable
 from channels.core._event import BEGINNING, Event, Position, before, is_newer
+from channels.core._fanout import MAX_HOLD
 from channels.core._subscriber import Subscriber
 
 logger = logging.getLogger("channels")
@@ -148,10 +150,15 @@ class Router:
     async def take(self, events: Sequence[Event]) -> None:
         """Give events that arrived together to whom they concern.
 
-        Returns when the small fan-outs are done and the large ones are under way and not too
-        many: this is what slows the reading of the connection down.
+        Lets the loop run whenever the time is up, and returns when all have it: this is what slows
+        the reading of the connection down. What a cancellation leaves out is missed like any
+        other event of a connection that is gone.
         """
+        deadline = time.perf_counter() + MAX_HOLD
         for name, run in _by_channel(events):
+            if time.perf_counter() > deadline:
+                await asyncio.sleep(0)
+                deadline = time.perf_counter() + MAX_HOLD
             channel = self.channels.get(name)
             if channel is None:
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from channels.core.asgi._codes import CROWDED, DRAINING, Refusal
@@ -44,9 +44,13 @@ class Connections:
     Args:
         limit: How many there may be.
         heartbeat: Seconds from one tick to the next of each.
+        on_first: Called when a client comes and there was none.
     """
 
-    def __init__(self, limit: int, heartbeat: float) -> None:
+    def __init__(
+        self, limit: int, heartbeat: float, on_first: Callable[[], None] | None = None
+    ) -> None:
+        self._on_first = on_first
         self._limit = limit
         self._heartbeat = heartbeat
         self._clients: set[Client] = set()
@@ -67,6 +71,8 @@ class Connections:
             return DRAINING
         if len(self._clients) >= self._limit:
             return CROWDED
+        if not self._clients and self._on_first is not None:
+            self._on_first()
         self._clients.add(client)
         return None
 

@@ -132,10 +132,13 @@ class _StreamClient(Client):
         )
         try:
             await self._wait_until_gone()
-            if self._is_gone:
-                self._delivery.cancel()
-            await asyncio.wait([self._delivery], timeout=CLOSE_TIMEOUT)
+        except asyncio.CancelledError:
+            # The server ends without having waited for the end of the response.
+            await self.dismiss(0.0)
+            raise
         finally:
+            if not self._is_gone:
+                await asyncio.wait([self._delivery], timeout=CLOSE_TIMEOUT)
             await cut(self._delivery)
 
     async def _wait_until_gone(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Literal, Self
 
@@ -42,7 +42,7 @@ class Gateway:
 
         app = Starlette(
             routes=[WebSocketRoute("/ws/{channel}", gateway.websocket_endpoint())],
-            lifespan=lambda app: gateway,
+            lifespan=gateway.lifespan,
         )
 
     Entering it starts the plugin, and leaving it drains and stops it.
@@ -114,16 +114,20 @@ class Gateway:
             raise NotRunningError("the gateway is running already")
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.plugin)
-            connections = Connections(self._context.limits.max_connections, self._heartbeat)
+            signals = TerminationHandler(self.drain) if self._drain_on_signal else None
+            connections = Connections(
+                self._context.limits.max_connections,
+                self._heartbeat,
+                None if signals is None else signals.claim,
+            )
             self._context.running = connections
             stack.callback(self._forget_connections)
             watch = asyncio.create_task(connections.watch(), name="channels-heartbeat")
             stack.push_async_callback(_end, watch)
             stack.push_async_callback(self.drain)
-            if self._drain_on_signal:
-                handler = TerminationHandler(self.drain)
-                handler.install()
-                stack.push_async_callback(handler.remove)
+            if signals is not None:
+                signals.install()
+                stack.push_async_callback(signals.remove)
             self._stack = stack.pop_all()
         return self
 
@@ -137,6 +141,12 @@ class Gateway:
 
     def _forget_connections(self) -> None:
         self._context.running = None
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:
+        """Run as long as ``app`` does: what Starlette and FastAPI take as ``lifespan``."""
+        async with self:
+            yield
 
     async def drain(self, deadline: float | None = None) -> int:
         """Send all clients away, in batches so that they do not come back all at once.

@@ -79,10 +79,12 @@ class WebSocketSession(Client):
         self._delivery: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._allowance = Allowance(context.limits, self._loop.time())
+        self._receiving: asyncio.Future[None] | None = None
         self._waiting: asyncio.Timeout | None = None
         self._closing: tuple[int, str] | None = None
         self._is_gone = False
         self._is_over = False
+        self._was_closed = False
         self._joined = Joined({})
 
     @property
@@ -121,11 +123,16 @@ class WebSocketSession(Client):
         traceback: TracebackType | None,
     ) -> None:
         try:
-            if exc is not None:
-                # What the client is told is the framework's to decide, or nothing is.
+            if isinstance(exc, asyncio.CancelledError):
+                # The server ends without having closed its sockets.
+                await self.dismiss(0.0)
+            elif exc is not None:
+                # What the client is told now is the framework's to decide.
                 self._is_gone = True
             await self.close()
             await self._finish()
+            if exc is None and self._was_closed and not self._is_gone:
+                await self._hear_goodbye()
         finally:
             if self._delivery is not None:
                 self._delivery.cancel()
@@ -153,6 +160,7 @@ class WebSocketSession(Client):
         """Wait for a message; None when there will be none."""
         if self._is_over:
             return None
+        receiving = self._receiving = self._loop.create_future()
         try:
             # The delivery lets this end, when it does, by setting the time out to now.
             async with asyncio.timeout(None) as self._waiting:
@@ -165,7 +173,8 @@ class WebSocketSession(Client):
             self._lose(exc)
             return None
         finally:
-            self._waiting = None
+            self._waiting = self._receiving = None
+            receiving.set_result(None)
         if message["type"] == "websocket.disconnect":
             self._lose(None)
             return None
@@ -241,7 +250,9 @@ class WebSocketSession(Client):
                 code, reason = exc.code, exc.reason
             if not self._is_gone:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self._stop_receiving()
                     await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                self._was_closed = True
         except Exception as exc:
             self._lose(exc)
         finally:
@@ -276,10 +287,25 @@ class WebSocketSession(Client):
         await asyncio.wait([delivery], timeout=CLOSE_TIMEOUT)
         await cut(delivery)
 
+    async def _hear_goodbye(self) -> None:
+        """Wait until the client has answered the close: a server that ends may not have sent it."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                while (await self._receive())["type"] != "websocket.disconnect":
+                    pass
+        except Exception as exc:
+            logger.debug("a client did not answer its close", exc_info=exc)
+
     def _lose(self, error: Exception | None) -> None:
         if error is not None:
             logger.debug("a client is gone", exc_info=error)
         self._is_gone = self._is_over = True
+
+    async def _stop_receiving(self) -> None:
+        """Let nothing be received while the close is sent: granian would wait for it."""
+        self._interrupt()
+        if self._receiving is not None:
+            await asyncio.wait([self._receiving])
 
     def _interrupt(self) -> None:
         """Let the handler stop waiting for the client."""

@@ -6,7 +6,6 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
-from urllib.parse import urlsplit, urlunsplit
 
 from channels.core._backend import (
     DEFAULT_MAX_PAYLOAD,
@@ -111,7 +110,8 @@ class PostgresChannelsBackend(ChannelsBackend):
 
     @classmethod
     def _from_url(cls, url: str, options: Mapping[str, object]) -> Self:
-        return super()._from_url(urlunsplit(urlsplit(url)._replace(scheme="postgresql")), options)
+        # By hand: urlunsplit would drop the slashes of a URL without a host.
+        return super()._from_url("postgresql://" + url.partition("://")[2], options)
 
     async def open(self) -> None:
         writer = Lane(self._driver, self._prepare, self._timeout)
