@@ -29,6 +29,7 @@ from kit import PgBouncer
 from kit.fixtures import PostgresSpace
 from kit.postgres import PostgresServer
 from postgres_suite._maker import Maker, send, tapped, until
+from tools.packages import ROOT
 
 LARGE = b"large" * 4_000
 
@@ -123,6 +124,16 @@ class ServerSuite(Maker):
             assert tables == [(0,)]
             await send(backend, "a", LARGE)
             assert postgres_space.execute("SELECT count(*) FROM channels.spill") == [(1,)]
+
+    async def test_documented_trigger(self, postgres_space: PostgresSpace) -> None:
+        page = (ROOT / "docs" / "backends" / "postgres.rst").read_text("utf-8")
+        block = re.search(r"code-block:: postgresql\n\n((?: {3}.*\n|\n)+)", page)
+        assert block is not None
+        postgres_space.execute("CREATE TABLE orders (id int, item text)")
+        postgres_space.execute(block[1])
+        async with self.make(postgres_space.url) as backend, tapped(backend, "orders") as tap:
+            postgres_space.execute("INSERT INTO orders VALUES (1, 'tea')")
+            assert await tap.count(1) == [b'{"id": 1, "item": "tea"}']
 
     async def test_history_without_tables_is_refused(self, postgres_space: PostgresSpace) -> None:
         async with self.make(postgres_space.url, history=5) as backend:
