@@ -4,5 +4,5 @@ from channels.core import AsyncPublisher
 async def run(broker: str) -> None:
     async with AsyncPublisher(broker) as publisher:
         for step in range(1, 4):
-            ...  # work
+            # work
             await publisher.publish({"step": step}, "progress")
