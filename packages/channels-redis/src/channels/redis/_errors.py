@@ -33,6 +33,8 @@ def from_driver(exc: BaseException, address: str) -> BackendException:
     match exc:
         case driver.BusyLoadingError():
             return BackendUnavailable(f"{address} is loading its data")
+        case driver.AuthenticationError() if str(exc).startswith("HELLO must be called"):
+            return BackendRefused(f"{address} wants a password: redis://:password@host")
         case (
             driver.AuthenticationError()
             | driver.AuthorizationError()
