@@ -108,7 +108,10 @@ class Node:
         have = confirmed if isinstance(confirmed, int) else 0
         if have >= replicas.wanted:
             return answers
-        doubt = NoReply(f"replicas that confirmed it: {have} of wait_replicas={replicas.wanted}")
+        why = f": {confirmed}" if isinstance(confirmed, Exception) else ""
+        doubt = NoReply(
+            f"replicas that confirmed it: {have} of wait_replicas={replicas.wanted}{why}"
+        )
         return [answer if is_error(answer) else doubt for answer in answers]
 
     async def close(self) -> None:

@@ -30,6 +30,7 @@ from channels.core.testing._faulty import FaultyBackend  # noqa: E402
 from channels.core.testing._history import HistoryContract  # noqa: E402
 from channels.core.testing._outage import OutageContract  # noqa: E402
 from channels.core.testing._proxy import TcpProxy  # noqa: E402
+from channels.core.testing._received import publish_and_wait  # noqa: E402
 from channels.core.testing._recording import RecordingBackend  # noqa: E402
 from channels.core.testing._resume import ResumeContract  # noqa: E402
 
@@ -41,4 +42,5 @@ __all__ = (
     "RecordingBackend",
     "ResumeContract",
     "TcpProxy",
+    "publish_and_wait",
 )
