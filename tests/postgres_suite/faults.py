@@ -25,6 +25,8 @@ from kit.fixtures import PostgresSpace
 from kit.postgres import PostgresServer
 from postgres_suite._maker import Maker, position, send, tapped, until
 
+faults = pytest.mark.faults
+
 QUICK: dict[str, Any] = {"heartbeat": 0.3, "timeout": 1.0, "create_schema": True}
 
 
@@ -132,7 +134,7 @@ class FaultSuite(Maker):
                 await told.until_received(wanted)
         self.verify(told, history)
 
-    @pytest.mark.parametrize("seconds", [1, pytest.param(40, marks=pytest.mark.faults)])
+    @pytest.mark.parametrize("seconds", [1, *(pytest.param(s, marks=faults) for s in (10, 40))])
     async def test_server_is_killed(
         self, private_postgres: PostgresServer, history: int, seconds: int
     ) -> None:

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from channels.asyncpg import AsyncPgChannelsBackend
-from channels.core import BackendRefused, ConfigurationError, Message
+from channels.core import BackendRefused, ConfigurationError, Message, load_backend
 from kit.fixtures import PostgresSpace
 from postgres_suite import send, tapped
 
@@ -46,3 +46,20 @@ def test_two_ways_to_connect() -> None:
 
     with pytest.raises(ConfigurationError, match="not both"):
         AsyncPgChannelsBackend("postgresql://localhost/x", make_connection=connect)
+
+
+async def test_a_url_without_a_host_keeps_its_slashes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dsns: list[str] = []
+
+    async def connect(dsn: str, **options: object) -> asyncpg.Connection:
+        dsns.append(dsn)
+        raise OSError("far enough")
+
+    monkeypatch.setattr(asyncpg, "connect", connect)
+    backend = load_backend("postgresql+asyncpg:///db?host=/tmp&max_payload=100")
+    assert backend.max_payload == 100
+    async with backend:
+        await backend.publish([Message("a", b"1")])
+    assert set(dsns) == {"postgresql:///db?host=/tmp"}

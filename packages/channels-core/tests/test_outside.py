@@ -3,7 +3,10 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -97,6 +100,32 @@ def test_an_unknown_backend_is_found_at_once() -> None:
     for kind in (AsyncPublisher, SyncPublisher):
         with pytest.raises(ConfigurationError, match="nowhere"):
             kind("nowhere://")
+
+
+@pytest.mark.parametrize("backend", [3, None, MemoryChannelsBackend], ids=str)
+def test_what_is_no_backend_is_said_so(backend: Any) -> None:
+    for kind in (AsyncPublisher, SyncPublisher, ChannelsPlugin):
+        with pytest.raises(ConfigurationError, match="backend="):
+            kind(backend)
+
+
+def test_a_script_need_not_close_it() -> None:
+    script = """
+from channels.core import SyncPublisher
+publisher = SyncPublisher("memory://?history=1")
+print(len(publisher.publish("x", "jobs")))
+def lost():
+    SyncPublisher("memory://").publish("x", "jobs")
+lost()
+"""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", script],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=20,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
 
 
 def in_child(publisher: SyncPublisher, results: multiprocessing.SimpleQueue[object]) -> None:

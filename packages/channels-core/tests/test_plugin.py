@@ -581,7 +581,7 @@ async def test_a_plugin_without_channels_starts_with_a_warning(
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"backend": 5}, "backend=5"),
+        ({"backend": 5}, "backend= is int"),
         ({"backend": "nosuch://"}, "nosuch"),
         ({"channels": ["$x"]}, "reserved"),
         ({"channels": [1]}, "not str"),

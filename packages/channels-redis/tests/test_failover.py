@@ -7,7 +7,14 @@ import pytest
 from redis.asyncio import RedisCluster as ClusterClient
 from redis.asyncio.sentinel import Sentinel
 
-from channels.core import BackendRefused, ChannelsBackend, Message, Position, PublishUnconfirmed
+from channels.core import (
+    BackendRefused,
+    ChannelsBackend,
+    HistoryRequest,
+    Message,
+    Position,
+    PublishUnconfirmed,
+)
 from channels.redis import RedisChannelsPubSubBackend, RedisChannelsStreamBackend
 from kit import RedisCluster, RedisSentinel, eventually
 
@@ -139,6 +146,29 @@ async def test_cluster_failover(private_cluster: RedisCluster, prove: Callable, 
         await proof.finished()
         if kind == "pubsub":
             assert proof.gaps == ["news"]
+
+
+async def test_cluster_failover_with_lost_writes_is_told(
+    private_cluster: RedisCluster, prove: Callable
+) -> None:
+    slot = private_cluster.key_slot("{news}")
+    async with prove(on_cluster("stream", private_cluster)) as proof:
+        await proof.published(20)
+        await proof.arrived()
+        master = private_cluster.owner(slot)
+        replica = private_cluster.isolate_replica(slot)
+        before = len(proof.acknowledged)
+        await proof.published(20)
+        await proof.arrived()
+        lost = set(sorted(proof.acknowledged)[before:])
+        master.kill()
+        replica.thaw()
+        await asyncio.to_thread(private_cluster.wait_failover, slot)
+        await proof.published(20)
+        await proof.finished()
+        assert proof.gaps == ["news"]
+        history = (await proof.publisher.backend.get_history([HistoryRequest("news")]))[0]
+        assert not lost & {int(event) for event in history.events}
 
 
 async def test_cluster_listener_finds_where_slots_went(movable: RedisCluster) -> None:

@@ -144,19 +144,37 @@ async def test_client_kill(private_redis: RedisServer, prove: Callable, make: Ma
 
 
 @both
-async def test_refused_at_first(private_redis: RedisServer, make: Make) -> None:
+@pytest.mark.parametrize("seconds", [0.5, pytest.param(10, marks=faults)])
+async def test_refused_at_first(private_redis: RedisServer, make: Make, seconds: float) -> None:
     private_redis.kill()
-    plugin = ChannelsPlugin(make(private_redis.url), channels=["news"], connect_timeout=0.3)
+    gaps: list[str] = []
+    plugin = ChannelsPlugin(
+        make(private_redis.url),
+        channels=["news"],
+        connect_timeout=0.3,
+        subscribe_timeout=seconds + 5,
+        on_gap=gaps.append,
+    )
     async with plugin:
-        plugin.publish("early", "news")
+        for number in range(100):
+            plugin.publish(str(number), "news")
         subscribing = asyncio.create_task(plugin.subscribe(["news"]))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(seconds)
         private_redis.start()
         subscriber = await subscribing
-        await plugin.wait_published("late", "news")
+        for number in range(100, 200):
+            await plugin.wait_published(str(number), "news")
+        received: list[int] = []
         async for event in subscriber.iter_events():
-            if event == b"late":
+            received.append(int(event))
+            if received[-1] == 199:
                 break
+        # Those of the queue may have been published before the subscription, and from there on
+        # nothing is missing; they may be overtaken by the others.
+        queued = [number for number in received if number < 100]
+        assert queued == list(range(100))[100 - len(queued) :]
+        assert [number for number in received if number >= 100] == list(range(100, 200))
+        assert not gaps
         await plugin.unsubscribe(subscriber)
 
 
@@ -217,24 +235,6 @@ async def test_lost_doorbell_is_found_on_a_living_connection(private_redis: Redi
 
 
 @both
-@pytest.mark.parametrize("fault", ["killed", "frozen", "refused"])
-async def test_closing_is_bounded(private_redis: RedisServer, make: Make, fault: str) -> None:
-    plugin = ChannelsPlugin(make(private_redis.url), channels=["news"], shutdown_timeout=1.0)
-    async with plugin:
-        subscriber = await plugin.subscribe(["news"])
-        await plugin.wait_published("1", "news")
-        if fault == "frozen":
-            private_redis.freeze()
-        else:
-            private_redis.kill()
-        plugin.publish("never", "news")
-        began = time.monotonic()
-    assert time.monotonic() - began < 3.0
-    assert [event async for event in subscriber.iter_events()] in ([], [b"1"])
-    private_redis.thaw() if fault == "frozen" else None
-
-
-@both
 async def test_outcomes_of_a_batch_that_was_cut(private_redis: RedisServer, make: Make) -> None:
     async with (
         TcpProxy("127.0.0.1", private_redis.port) as proxy,
@@ -251,20 +251,3 @@ async def test_outcomes_of_a_batch_that_was_cut(private_redis: RedisServer, make
         assert not any(
             isinstance(each, Exception) for each in await backend.publish([Message("news", b"2")])
         )
-
-
-@both
-async def test_twenty_lifecycles_leave_nothing(make_redis: Callable, make: Make) -> None:
-    server = make_redis()
-    backend = make(server.url)
-    plugin = ChannelsPlugin(backend, channels=["news"])
-    for _ in range(20):
-        async with plugin, plugin.start_subscription(["news"]) as subscriber:
-            await plugin.wait_published("1", "news")
-            async for _event in subscriber.iter_events():
-                break
-    await eventually(lambda: not server.clients(), "all connections closed")
-    if isinstance(backend, RedisChannelsStreamBackend):
-        async with backend:
-            assert await backend.flush_all() == 2
-    assert server.command("DBSIZE") == 0

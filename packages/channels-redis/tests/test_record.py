@@ -1,6 +1,8 @@
 """What is on the server: names, lineage, expiry, trimming, and what a reader makes of it."""
 
+import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from channels.core import BEGINNING, BackendException, Event, HistoryRequest, Me
 from channels.redis import RedisChannelsPubSubBackend, RedisChannelsStreamBackend
 from channels.redis._keys import Keys, slot
 from kit import RedisCluster, RedisServer, eventually
-from kit.fixtures import RedisSpace
+from kit.fixtures import ClusterSpace, RedisSpace
 
 name = st.text(alphabet=st.sampled_from("ab:{}%*?[]\\^-é"), min_size=1, max_size=5)
 
@@ -52,18 +54,94 @@ async def test_prefixes_and_databases_never_meet(redis_space: RedisSpace, kind: 
         assert event == b"%d" % id(one)
 
 
-async def test_flush_all_takes_its_own_only(redis_space: RedisSpace) -> None:
-    prefixes = ["*", "[a]", "a", "a*", "a?", "\\a", "{a}"]
-    backends = [RedisChannelsStreamBackend(redis_space.url, key_prefix=each) for each in prefixes]
-    for backend in backends:
-        async with backend:
+PREFIXES = ["*", "[a]", "a", "a*", "a?", "\\a", "{a}", "[^b]", "a:{x}"]
+
+
+@pytest.mark.parametrize("kind", [RedisChannelsPubSubBackend, RedisChannelsStreamBackend])
+async def test_glob_characters_in_prefixes(redis_space: RedisSpace, kind: type) -> None:
+    async with AsyncExitStack() as stack:
+        backends, listeners = [], []
+        for prefix in PREFIXES:
+            backend = await stack.enter_async_context(kind(redis_space.url, key_prefix=prefix))
+            listener = await stack.enter_async_context(backend.listen())
+            await listener.subscribe(["news", "*"])
+            backends.append(backend)
+            listeners.append(listener)
+        for prefix, backend in zip(PREFIXES, backends, strict=True):
+            await backend.publish([Message("news", prefix.encode()), Message("*", b"end")])
+        for prefix, listener, backend in zip(PREFIXES, listeners, backends, strict=True):
+            received: list[object] = []
+            async for events in listener:
+                received += events
+                if b"end" in received:
+                    break
+            assert received == [prefix.encode(), b"end"]
+            if backend.keeps_history:
+                (history,) = await backend.get_history([HistoryRequest("news")])
+                assert history.events == [prefix.encode()]
+
+
+async def check_flush_all(url: str, count: Callable[[], int], **options: bool) -> None:
+    backends = [
+        RedisChannelsStreamBackend(url, key_prefix=prefix, **options) for prefix in PREFIXES
+    ]
+    async with AsyncExitStack() as stack:
+        for backend in backends:
+            await stack.enter_async_context(backend)
             await backend.publish([Message(f"channel {i}", b"") for i in range(5)])
-    left = len(prefixes) * 10
-    for backend in backends:
-        async with backend:
+        left = count()
+        assert left >= len(PREFIXES) * 10
+        for backend in backends:
             assert await backend.flush_all() == 10
-        left -= 10
-        assert redis_space.command("DBSIZE") == left
+            left -= 10
+            assert count() == left
+
+
+async def test_flush_all_takes_its_own_only(redis_space: RedisSpace) -> None:
+    redis_space.command("SET", "a:foreign", "1")
+    await check_flush_all(redis_space.url, lambda: redis_space.command("DBSIZE"))
+
+
+async def test_flush_all_on_a_cluster(cluster_space: ClusterSpace) -> None:
+    nodes = cluster_space.cluster.nodes
+    await check_flush_all(
+        cluster_space.url, lambda: sum(node.command("DBSIZE") for node in nodes), cluster=True
+    )
+
+
+@pytest.mark.parametrize("kind", [RedisChannelsPubSubBackend, RedisChannelsStreamBackend])
+async def test_idle_sends_the_heartbeat_and_looks_at_the_tops(
+    make_redis: Callable[..., RedisServer], kind: type
+) -> None:
+    server = make_redis()
+    heartbeat, interval = 0.2, 0.6
+    looks = {"tops_interval": interval} if kind is RedisChannelsStreamBackend else {}
+    backend = kind(server.url, heartbeat=heartbeat, **looks)
+    names = [f"channel {i}" for i in range(10_000)]
+    async with backend, backend.listen() as listener:
+        for channel, top in (await listener.subscribe(names)).items():
+            assert top is None, channel
+        server.command("CONFIG", "RESETSTAT")
+        began = time.monotonic()
+
+        def calls() -> dict[str, int]:
+            stats = server.command("INFO", "commandstats").decode().splitlines()
+            return {
+                line.removeprefix("cmdstat_").partition(":")[0]: int(
+                    line.partition("calls=")[2].partition(",")[0]
+                )
+                for line in stats[1:]
+            }
+
+        await eventually(lambda: calls().get("ping", 0) >= 8, "heartbeats")
+        took = time.monotonic() - began
+        sent = calls()
+    kinds = {"ping", "mget"} if looks else {"ping"}
+    assert set(sent) - {"info", "config|resetstat"} == kinds
+    assert sent["ping"] <= 2 * (took / heartbeat + 1)  # each connection's, and one per look
+    if looks:
+        assert sent["mget"] % 10 == 0  # a thousand channels in each
+        assert sent["mget"] // 10 <= took / interval + 1
 
 
 async def test_record_expires_and_its_position_later(redis_space: RedisSpace) -> None:

@@ -15,15 +15,6 @@ from channels.core.testing import FaultyBackend, HistoryContract, ResumeContract
 from kit import mutants, virtual_clock
 
 LARGE = b"x" * 100_000
-TWINS = {
-    "case": ("News", "news"),
-    "form": ("caf\u00e9", "cafe\u0301"),
-    "spaces": ("room", "room "),
-    "patterns": ("n*", "nn", "n?"),
-    "braces": ("{a}b", "{a}c"),
-    "long": ("n" * 63, "n" * 64),
-}
-
 CAUGHT: list[tuple[type[mutants.Mutant], str, tuple[Any, ...], str]] = [
     (mutants.DropsEmptyEvents, "test_bytes_arrive_unchanged", (b"",), r"missing: 1 \(b''\)"),
     (mutants.CutsAtNul, "test_bytes_arrive_unchanged", (b"\0",), r"must not be changed"),
@@ -41,7 +32,7 @@ CAUGHT: list[tuple[type[mutants.Mutant], str, tuple[Any, ...], str]] = [
     (
         mutants.LowersNames,
         "test_similar_names_are_different_channels",
-        (TWINS["case"],),
+        (),
         r"names map",
     ),
     (
@@ -53,34 +44,34 @@ CAUGHT: list[tuple[type[mutants.Mutant], str, tuple[Any, ...], str]] = [
     (
         mutants.NormalisesNames,
         "test_similar_names_are_different_channels",
-        (TWINS["form"],),
+        (),
         r"names map",
     ),
     (
         mutants.StripsNames,
         "test_similar_names_are_different_channels",
-        (TWINS["spaces"],),
+        (),
         r"names map",
     ),
     (
         mutants.TakesNamesForPatterns,
         "test_similar_names_are_different_channels",
-        (TWINS["patterns"],),
+        (),
         r"are not patterns",
     ),
     (
         mutants.HashTags,
         "test_similar_names_are_different_channels",
-        (TWINS["braces"],),
+        (),
         r"names map",
     ),
     (
         mutants.CutsNames,
         "test_similar_names_are_different_channels",
-        (TWINS["long"],),
+        (),
         r"names map",
     ),
-    (mutants.RefusesQuotes, "test_any_name_is_a_channel", ("it's",), r"syntax error"),
+    (mutants.RefusesQuotes, "test_any_name_is_a_channel", (), r"syntax error"),
     (
         mutants.ReversesBatches,
         "test_order_is_kept_over_many_batches",

@@ -80,6 +80,25 @@ def load_backend(url: str) -> ChannelsBackend:
     return backend_class.from_url(url)
 
 
+def as_backend(backend: ChannelsBackend | str) -> ChannelsBackend:
+    """Return the backend that is meant by an instance or a URL.
+
+    Raises:
+        ConfigurationError: It is neither, or the URL names none.
+    """
+    if isinstance(backend, str):
+        return load_backend(backend)
+    if isinstance(backend, ChannelsBackend):
+        return backend
+    if isinstance(backend, type) and issubclass(backend, ChannelsBackend):
+        raise ConfigurationError(f"backend={backend.__name__} is a class: pass an instance of it")
+    # What was passed may show a password, so only its type is.
+    raise ConfigurationError(
+        f"backend= is {type(backend).__name__}: pass a ChannelsBackend, or a URL "
+        f"such as memory://?history=100"
+    )
+
+
 def _installed() -> dict[str, list[EntryPoint]]:
     schemes: dict[str, dict[tuple[str, str], EntryPoint]] = {}
     for point in entry_points(group=GROUP):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import logging
 import os
 import threading
 import weakref
@@ -18,11 +20,16 @@ from channels.core._errors import (
     NotRunningError,
     PayloadTooLarge,
 )
-from channels.core._lookup import load_backend
+from channels.core._lookup import as_backend
 from channels.core._names import check_name, expand
 from channels.core._publisher import Publisher
 
 T = TypeVar("T")
+
+logger = logging.getLogger("channels")
+
+CLOSE_TIMEOUT = 10.0
+"""Seconds that closing takes at most; backends promise to be done sooner."""
 
 
 class AsyncPublisher:
@@ -51,7 +58,7 @@ class AsyncPublisher:
         type_encoders: TypeEncoders | None = None,
         encoder: Encoder | None = None,
     ) -> None:
-        self._backend = load_backend(backend) if isinstance(backend, str) else backend
+        self._backend = as_backend(backend)
         self._encoder = Encoder(type_encoders) if encoder is None else encoder
         self._publisher: Publisher | None = None
 
@@ -121,7 +128,7 @@ class SyncPublisher:
             publisher.publish({"state": "done"}, "jobs")
 
     Connects at the first :meth:`publish`, in a thread of its own, which it keeps until
-    :meth:`close`. In a process that was forked it connects anew.
+    :meth:`close` or the end of the program. In a process that was forked it connects anew.
 
     Args:
         backend: A URL, or an instance that no event loop uses besides.
@@ -161,9 +168,10 @@ class SyncPublisher:
         """Disconnect, and end the thread; the next :meth:`publish` connects again."""
         with self._lock:
             thread, self._thread = self._thread, None
+            _connected.discard(self)
             if thread is not None:
                 try:
-                    thread.run(self._publisher.__aexit__(None, None, None))
+                    thread.run(self._publisher.__aexit__(None, None, None), CLOSE_TIMEOUT)
                 finally:
                     thread.stop()
 
@@ -188,11 +196,13 @@ class SyncPublisher:
                     thread.stop()
                     raise
                 self._thread = thread
+                _connected.add(self)
             return self._thread
 
     def _begin_after_fork(self) -> None:
         """Leave connections and lock to the parent process, whose they are."""
         self._lock = threading.Lock()
+        _connected.discard(self)
         if self._thread is None:
             return
         self._thread = None
@@ -221,8 +231,8 @@ class _LoopThread:
         )
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -231,6 +241,19 @@ class _LoopThread:
 
 
 _publishers: weakref.WeakSet[SyncPublisher] = weakref.WeakSet()
+# Kept from the garbage collector: a thread cannot be waited for there.
+_connected: set[SyncPublisher] = set()
+
+
+def _close_all_at_exit() -> None:
+    for publisher in list(_connected):
+        try:
+            publisher.close()
+        except Exception:
+            logger.exception("a publisher failed to close")
+
+
+atexit.register(_close_all_at_exit)
 
 
 def _begin_all_after_fork() -> None:

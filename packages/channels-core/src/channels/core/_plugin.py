@@ -25,7 +25,7 @@ from channels.core._errors import (
 from channels.core._event import Event, Position
 from channels.core._join import Joining, put_history
 from channels.core._link import Link, LinkOptions
-from channels.core._lookup import load_backend
+from channels.core._lookup import as_backend
 from channels.core._names import check_name, expand
 from channels.core._occasionally import Occasionally
 from channels.core._subscriber import Subscriber
@@ -104,9 +104,7 @@ class ChannelsPlugin:
             raise ConfigurationError(
                 f"subscriber_class={subscriber_class!r} is no Subscriber class"
             )
-        self._backend = load_backend(backend) if isinstance(backend, str) else backend
-        if not isinstance(self._backend, ChannelsBackend):
-            raise ConfigurationError(f"backend={backend!r} is neither a ChannelsBackend nor a URL")
+        self._backend = as_backend(backend)
         self._channels = frozenset(check_name(name) for name in expand(channels or ()))
         self._arbitrary = arbitrary_channels_allowed
         self._max_backlog = max_backlog
@@ -312,9 +310,11 @@ class ChannelsPlugin:
             async with asyncio.timeout(self._subscribe_timeout):
                 await Joining(link.router, subscriber, requests, self._subscribe_timeout).run()
         except TimeoutError:
+            reason = "" if link.outage is None else f": {link.outage}"
             raise BackendUnavailable(
-                f"the broker did not confirm the subscription within {self._subscribe_timeout:g} s"
-            ) from None
+                f"the broker did not confirm the subscription within "
+                f"{self._subscribe_timeout:g} s{reason}"
+            ) from link.outage
         return subscriber
 
     async def unsubscribe(

@@ -59,7 +59,8 @@ class RedisBackend(ChannelsBackend):
             scheme = urlsplit(url).scheme
             if scheme not in self._schemes:
                 raise ConfigurationError(
-                    f"{scheme}:// is no scheme of {type(self).__name__}; it takes "
+                    f"{f'{scheme}://' if scheme else 'nothing'} is no scheme of "
+                    f"{type(self).__name__}; it takes "
                     f"{', '.join(f'{each}://' for each in self._schemes)}"
                 )
             self._deployment = from_url(

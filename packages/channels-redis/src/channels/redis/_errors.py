@@ -17,6 +17,8 @@ DRIVER_ERRORS = (driver.RedisError, driver.RedisClusterException, OSError, Timeo
 """What connecting with redis-py may raise because of the server or the network."""
 
 _REFUSED = frozenset({"NOAUTH", "NOPERM", "WRONGPASS", "DENIED"})
+# A script that meets a command or key its user may not use has no code of its own.
+_REFUSED_IN_SCRIPT = ("user executing the script can't", "ACL failure in script")
 # The server says that it did not do it, and it may do it later.
 _LATER = frozenset(
     {
@@ -31,6 +33,8 @@ def from_driver(exc: BaseException, address: str) -> BackendException:
     match exc:
         case driver.BusyLoadingError():
             return BackendUnavailable(f"{address} is loading its data")
+        case driver.AuthenticationError() if str(exc).startswith("HELLO must be called"):
+            return BackendRefused(f"{address} wants a password: redis://:password@host")
         case (
             driver.AuthenticationError()
             | driver.AuthorizationError()
@@ -52,9 +56,10 @@ def from_reply(error: ReplyError) -> BackendException:
     """Say what an error reply means."""
     if error.code in _LATER:
         return BackendUnavailable(str(error))
-    if error.code in _REFUSED:
-        return BackendRefused(str(error))
-    return BackendException(str(error))
+    text = str(error)
+    if error.code in _REFUSED or any(words in text for words in _REFUSED_IN_SCRIPT):
+        return BackendRefused(text)
+    return BackendException(text)
 
 
 def why_failed(answer: Answer, *, publishing: bool = False) -> BackendException | None:

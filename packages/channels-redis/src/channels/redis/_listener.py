@@ -78,8 +78,7 @@ class RedisListener:
     async def close(self) -> None:
         """Close the connections."""
         self._closing = True
-        for feed in list(self._feeds.values()):
-            await feed.close()
+        await asyncio.gather(*(feed.close() for feed in self._feeds.values()))
 
     @property
     def subscriptions(self) -> Sequence[Subscription]:

@@ -108,7 +108,10 @@ class Node:
         have = confirmed if isinstance(confirmed, int) else 0
         if have >= replicas.wanted:
             return answers
-        doubt = NoReply(f"replicas that confirmed it: {have} of wait_replicas={replicas.wanted}")
+        why = f": {confirmed}" if isinstance(confirmed, Exception) else ""
+        doubt = NoReply(
+            f"replicas that confirmed it: {have} of wait_replicas={replicas.wanted}{why}"
+        )
         return [answer if is_error(answer) else doubt for answer in answers]
 
     async def close(self) -> None:
@@ -189,5 +192,7 @@ async def find_master(deployment: Sentinels, timeout: float) -> Target:
         if reply is not None:
             return deployment.target.at(reply[0].decode(), int(reply[1]))
     if len(failures) == len(deployment.sentinels):
-        raise BackendUnavailable("no Sentinel tells where the master is") from failures[0]
+        raise BackendUnavailable(
+            f"no Sentinel tells where the master {name!r} is: {failures[0]}"
+        ) from failures[0]
     raise BackendRefused(f"the Sentinels know no master named {name!r}")

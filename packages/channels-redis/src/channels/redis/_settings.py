@@ -158,6 +158,11 @@ def from_client(client: object) -> Deployment:
 
 def _target(url: str) -> Target:
     scheme, separator, rest = url.partition("://")
+    parts = urlsplit(url)
+    path = parts.path.strip("/")
+    if parts.scheme != "unix" and path and not path.isdecimal():
+        # redis-py would take database 0 instead.
+        raise ConfigurationError(f"{scheme}://.../{path}: the database is a number, as in /0")
     try:
         pools: Any = ConnectionPool  # whose from_url is not typed
         pool = pools.from_url(scheme.removesuffix("+stream") + separator + rest)
@@ -176,6 +181,13 @@ def _lent(connection_class: Any, arguments: Mapping[str, Any]) -> Target:
     )
     try:
         target.make(1.0)
-    except (RedisError, TypeError, ValueError) as exc:
+    except TypeError as exc:
+        if unknown := re.search(r"unexpected keyword argument '(\w+)'", str(exc)):
+            hint = "; redis+stream:// keeps history" if unknown[1] in ("history", "ttl") else ""
+            raise ConfigurationError(
+                f"{unknown[1]}= is no option of this backend, nor of redis-py's connections{hint}"
+            ) from exc
+        raise ConfigurationError(f"redis-py takes no such connection options: {exc}") from exc
+    except (RedisError, ValueError) as exc:
         raise ConfigurationError(f"redis-py takes no such connection options: {exc}") from exc
     return target

@@ -28,14 +28,16 @@ if run ~= ARGV[3] then
   lineage = epoch .. ' ' .. offset
   epoch = string.format('%x%05x', now[1], now[2]) .. ARGV[4]
 end
-redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[5], ARGV[6], offset .. '-0', 'd', ARGV[9])
 meta = '1 ' .. epoch .. ' ' .. offset .. ' ' .. ARGV[3] .. ' ' .. lineage
+-- Meta first: should XADD fail the offset is a hole, which readers notice. The other way round no
+-- offset would be free any more.
 if ARGV[8] == '0' then
   redis.call('SET', KEYS[1], meta)
 else
   redis.call('SET', KEYS[1], meta, 'PX', ARGV[8])
-  redis.call('PEXPIRE', KEYS[2], ARGV[7])
 end
+redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[5], ARGV[6], offset .. '-0', 'd', ARGV[9])
+if ARGV[8] ~= '0' then redis.call('PEXPIRE', KEYS[2], ARGV[7]) end
 local position = epoch .. '-' .. offset
 redis.call(ARGV[2], ARGV[1], '\1' .. position .. '\n' .. ARGV[9])
 return position

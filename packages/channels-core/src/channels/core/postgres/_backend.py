@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
-from urllib.parse import urlsplit, urlunsplit
 
 from channels.core._backend import (
     DEFAULT_MAX_PAYLOAD,
@@ -21,8 +18,6 @@ from channels.core._backend import (
 )
 from channels.core._encode import Encoder
 from channels.core._errors import (
-    BackendException,
-    BackendRefused,
     ConfigurationError,
     HistoryNotSupported,
     NotRunningError,
@@ -31,36 +26,19 @@ from channels.core._errors import (
 from channels.core._event import Event
 from channels.core._names import check_name, expand
 from channels.core.postgres._fold import Folder
-from channels.core.postgres._frame import (
-    INLINE,
-    Reference,
-    UnknownFrameError,
-    notify_name,
-    write,
-)
+from channels.core.postgres._frame import INLINE, Reference, UnknownFrameError
 from channels.core.postgres._keeper import Keeper
 from channels.core.postgres._lane import Lane, ask, close, within
 from channels.core.postgres._listener import NotifiedListener
+from channels.core.postgres._live import Live, Statement
 from channels.core.postgres._poll import PollingListener
 from channels.core.postgres._port import Connection, Driver, NotifyQueueFull
 from channels.core.postgres._record import Record
 from channels.core.postgres._schema import Schema, Server
+from channels.core.postgres._session import Session
 from channels.core.postgres._transaction import execute_in, execute_in_sync
 
 logger = logging.getLogger("channels.postgres")
-
-_NOTIFY = """\
-SELECT pg_notify(m.channel, m.frame)
-FROM unnest(CAST($1 AS text[]), CAST($2 AS text[])) AS m(channel, frame)
-"""
-
-# Listeners read the rows when they get the frames, which is after the commit.
-_SPILL = f"""\
-WITH spilled AS (
-    INSERT INTO {{schema}}.spill (id, data)
-    SELECT s.id, s.data FROM unnest(CAST($3 AS text[]), CAST($4 AS bytea[])) AS s(id, data)
-)
-{_NOTIFY}"""
 
 _PUBLISH_TO = "SELECT {schema}.publish_to(CAST($1 AS bytea[]), CAST($2 AS bytea))"
 
@@ -122,23 +100,28 @@ class PostgresChannelsBackend(ChannelsBackend):
             schema, create=create_schema, history=self.keeps_history, notify=notify
         )
         self._record = Record(self._schema.sql, keep=history, notify=notify, seconds=timeout)
+        self._live = Live(self._schema.sql, timeout)
         self._polls = None if notify else poll_interval
         self._heartbeat = heartbeat
         self._timeout = timeout
         self._encode = Encoder()
-        self._tags = map("{}.{}".format, itertools.repeat(secrets.token_hex(6)), itertools.count())
         self._server: Server | None = None
-        self._session: _Session | None = None
+        self._session: Session | None = None
 
     @classmethod
     def _from_url(cls, url: str, options: Mapping[str, object]) -> Self:
-        return super()._from_url(urlunsplit(urlsplit(url)._replace(scheme="postgresql")), options)
+        # By hand: urlunsplit would drop the slashes of a URL without a host.
+        return super()._from_url("postgresql://" + url.partition("://")[2], options)
 
     async def open(self) -> None:
         writer = Lane(self._driver, self._prepare, self._timeout)
         reader = Lane(self._driver, self._prepare, self._timeout)
-        self._session = _Session(
-            writer, reader, Folder(writer, self._send), Keeper(reader, self._record, self._history)
+        self._session = Session(
+            writer,
+            reader,
+            Folder(writer, self._send),
+            Keeper(reader, self._record, self._history),
+            self._timeout,
         )
 
     async def close(self) -> None:
@@ -251,9 +234,7 @@ class PostgresChannelsBackend(ChannelsBackend):
         for query, args in self._statements(data, channels):
             execute_in_sync(connection, query, args)
 
-    def _statements(
-        self, data: object, channels: str | Iterable[str]
-    ) -> Sequence[tuple[str, tuple[object, ...]]]:
+    def _statements(self, data: object, channels: str | Iterable[str]) -> Sequence[Statement]:
         names = [check_name(channel) for channel in expand(channels)]
         payload = self._encode(data)
         if not names:
@@ -264,13 +245,13 @@ class PostgresChannelsBackend(ChannelsBackend):
         if self.keeps_history or len(payload) > INLINE:
             pass
         elif self._server is not None:
-            return (self._live(messages, self._server.utf8),)
+            return (self._live.statement(messages, self._server.utf8),)
         elif all(map(str.isascii, names)):  # the database's encoding is unknown and does not matter
-            return (self._live(messages, utf8=True),)
+            return (self._live.statement(messages, utf8=True),)
         return ((self._record.sql(_PUBLISH_TO), ([name.encode() for name in names], payload)),)
 
     @property
-    def _running(self) -> _Session:
+    def _running(self) -> Session:
         if self._session is None:
             raise NotRunningError(f"enter the {type(self).__name__} first: async with backend")
         return self._session
@@ -300,43 +281,7 @@ class PostgresChannelsBackend(ChannelsBackend):
             self._running.keeper.appended(messages, positions)
             return positions
         assert self._server is not None  # set when the connection was prepared
-        query, args = self._live(messages, self._server.utf8)
-        large = [len(message.data) > INLINE for message in messages]
-        refused: BackendException | None = None
-        try:
-            await ask(connection, self._timeout, query, *args)
-        except BackendRefused as exc:
-            if not any(large):
-                raise
-            refused = BackendRefused(
-                f"an event too large for NOTIFY goes through a table of schema {self._schema.sql}: "
-                f"{exc}; pass create_schema=True, or see `python -m channels.core.postgres`"
-            )
-            refused.__cause__ = exc
-            rest = [m for m, is_large in zip(messages, large, strict=True) if not is_large]
-            if rest:
-                query, args = self._live(rest, self._server.utf8)
-                await ask(connection, self._timeout, query, *args)
-        return [refused if is_large else None for is_large in large]
-
-    def _live(self, messages: Sequence[Message], utf8: bool) -> tuple[str, tuple[object, ...]]:
-        """Make the statement that publishes without history."""
-        names: list[str] = []
-        frames: list[str] = []
-        keys: list[str] = []
-        spilled: list[bytes] = []
-        for channel, data in messages:
-            listened, tag = notify_name(channel, utf8), next(self._tags)
-            if len(data) > INLINE:
-                keys.append(tag)
-                spilled.append(data)
-                frames.append(write(channel, listened, tag, None))
-            else:
-                frames.append(write(channel, listened, tag, data))
-            names.append(listened)
-        if keys:
-            return self._record.sql(_SPILL), (names, frames, keys, spilled)
-        return _NOTIFY, (names, frames)
+        return await self._live.send(connection, messages, self._server.utf8)
 
     async def _resolve(self, references: Sequence[Reference]) -> Sequence[Event | None]:
         async with self._running.reader.connection() as connection:
@@ -351,25 +296,3 @@ class PostgresChannelsBackend(ChannelsBackend):
                 listened,
                 exc,
             )
-
-
-class _Session:
-    """What exists while the backend is entered."""
-
-    def __init__(self, writer: Lane, reader: Lane, folder: Folder, keeper: Keeper) -> None:
-        self.writer = writer
-        self.reader = reader
-        self.folder = folder
-        self.keeper = keeper
-
-    async def notify(self, channel: str) -> None:
-        """Send an empty notification."""
-        async with self.reader.connection() as connection:
-            await ask(connection, 5, "SELECT pg_notify($1, '')", channel)
-
-    async def close(self) -> None:
-        """End everything; bounded, whatever the server does."""
-        await self.folder.close()
-        await self.keeper.close()
-        await self.writer.close()
-        await self.reader.close()
