@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from typing import Any
 
 from litestar import Litestar, get
@@ -36,6 +37,12 @@ async def memory() -> int:
         return int(file.read().split()[1]) * 4096
 
 
+@get("/blocks")
+async def blocks() -> int:
+    gc.collect()
+    return sys.getallocatedblocks()
+
+
 @get("/counts")
 async def counts() -> list[int]:
     return [channels.gateway.connection_count, channels.subscriber_count("news")]
@@ -47,5 +54,5 @@ async def publish() -> None:
 
 
 app = Litestar(
-    [memory, counts, publish], plugins=[channels], logging_config=None, openapi_config=None
+    [memory, blocks, counts, publish], plugins=[channels], logging_config=None, openapi_config=None
 )

@@ -115,6 +115,6 @@ async def test_a_thousand_that_are_cut_are_gone_within_two_seconds() -> None:
                 traffic.cancel()
                 await asyncio.wait([traffic])
             await eventually(lambda: are(0), "all to be gone", 10)
-            used.append(await memory(http))
-        # What the allocator keeps of the first rounds serves the later ones.
-        assert used[3] - used[1] < 8_000_000, used
+            used.append(int((await http.get("/blocks")).text))
+        # In blocks of memory that Python has in use; a client has more than a hundred.
+        assert used[3] - used[1] < 2000, used
