@@ -116,6 +116,7 @@ class Router:
         for name in names:
             if (channel := self.channels.get(name)) is not None:
                 channel.confirmed = False
+                channel.early.clear()
 
     def confirm(self, tops: Mapping[str, Position | None]) -> None:
         """Note that channels are subscribed, and what their records' tops were then."""
@@ -126,6 +127,7 @@ class Router:
             if not self._backend.keeps_history:
                 if channel.was_confirmed:
                     self._gap(channel)
+                    self._take_early(channel)
             elif channel.position is None:
                 channel.position = top or BEGINNING
             elif channel.is_behind(top):
@@ -160,12 +162,21 @@ class Router:
             channel = self.channels.get(name)
             if channel is None:
                 continue
-            if channel.busy:
+            if channel.was_confirmed and not channel.confirmed and not self._backend.keeps_history:
+                channel.hold_early(run)  # the gap before them is yet to be told
+            elif channel.busy:
                 channel.hold(run)
             else:
                 self._advance(channel, run)
         if self._fan_outs:
             await asyncio.wait(self._fan_outs)
+
+    def _take_early(self, channel: Channel) -> None:
+        early, channel.early = channel.early, []
+        if channel.busy:
+            channel.hold(early)
+        elif early:
+            self._advance(channel, early)
 
     def _advance(self, channel: Channel, run: Sequence[Event]) -> None:
         reached = channel.position
