@@ -344,8 +344,9 @@ def test_a_storm_reaches_everybody_in_order(kit: Any) -> None:
                     subscriber.attach(connection.sink(source))
                     connections.append(weakref.ref(connection))
                     subscribers.append(subscriber)
-                    sock = connection._transport.get_extra_info("socket")
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                    if len(connections) > 30:
+                        sock = connection._transport.get_extra_info("socket")
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
                     while (message := await receive())["type"] != "websocket.disconnect":
                         await send({"type": "websocket.send", "text": message["text"]})
 
@@ -357,13 +358,13 @@ def test_a_storm_reaches_everybody_in_order(kit: Any) -> None:
                 ]
                 leaving = [await websockets.connect(url, max_queue=None) for _ in range(10)]
                 dying = [await server.connect() for _ in range(10)]
-                slow = [await server.connect(limit=1000, buffer=4096) for _ in range(3)]
+                slow = [await server.connect(limit=1000, buffer=2**16) for _ in range(3)]
                 await kit.until(lambda: len(connections) == 33)
 
                 async def publish() -> None:
                     for number in range(total):
-                        plugin.publish(f"a {number} ".ljust(300, "x"), "a")
-                        plugin.publish(f"b {number} ".ljust(300, "y"), "b")
+                        plugin.publish(f"a {number} ".ljust(1000, "x"), "a")
+                        plugin.publish(f"b {number} ".ljust(1000, "y"), "b")
                         if number % 50 == 0:
                             await asyncio.sleep(0.001)
 
@@ -421,6 +422,7 @@ def test_a_storm_reaches_everybody_in_order(kit: Any) -> None:
                 for client in quick:
                     await client.close()
         assert all(backlogs), "the slow must have been refused, or nothing was shown"
+        subscribers.clear()
         gc.collect()
         assert [ref for ref in connections if ref() is not None] == []
 
