@@ -283,7 +283,7 @@ class Channel:
         for subscriber in list(self.members):
             subscriber.tell_gap(self.name)
         for subscriber, gate in list(self.joining.items()):
-            if gate.level is None:
-                gate.held.append(Gap(channel=self.name))
-            else:
+            if gate.level is not None:
                 subscriber.tell_gap(self.name)
+            elif subscriber.tells_gaps:
+                gate.held.append(Gap(channel=self.name))
