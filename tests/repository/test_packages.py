@@ -37,7 +37,10 @@ TAKEN = {
     "worker",
 }
 # What else may be imported where: the test kit is used under pytest.
-ALSO_ALLOWED = {"channels.core.testing": {"pytest", "pytest_asyncio"}}
+ALSO_ALLOWED = {
+    "channels.core.testing": {"pytest", "pytest_asyncio"},
+    "channels.uvicorn.wsproto": {"wsproto"},
+}
 
 each_package = pytest.mark.parametrize("package", PACKAGES.values(), ids=PACKAGES)
 
