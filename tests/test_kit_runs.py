@@ -19,15 +19,15 @@ INI = "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    for variable in ("CHANNELS_REQUIRE_SERVERS", "CHANNELS_REQUIRE_DEBIAN"):
-        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    for variable in ("REQUIRE_SERVERS", "REQUIRE_DEBIAN", "REDIS", "POSTGRES"):
+        monkeypatch.delenv(f"CHANNELS_{variable}", raising=False)
     pytester.makeini(INI)
     return pytester
 
 
 HOLD_SERVERS = """if 1:
-    import signal, sys
+    import sys, time
     from kit import PostgresServer, RedisServer
     from kit._home import home
     from kit._tree import descendants
@@ -36,34 +36,38 @@ HOLD_SERVERS = """if 1:
     pids = [redis.pid, postgres.pid, *descendants(postgres.pid), home.guardian_pid]
     if sys.argv[1] == "frozen":
         redis.freeze(), postgres.freeze()
-    print(redis.directory.parent, *pids, flush=True)
-    signal.pause()
+    segment = (postgres.data / "postmaster.pid").read_text().splitlines()[6].split()[1]
+    print(redis.directory.parent, segment, *pids, flush=True)
+    while True:  # pause() would miss a signal that comes just before it
+        time.sleep(0.05)
 """
 
 
 @pytest.mark.parametrize(
-    "number, condition",
+    ("number", "condition"),
     [(signal.SIGKILL, "running"), (signal.SIGKILL, "frozen"), (signal.SIGINT, "running")],
 )
 def test_a_killed_run_leaves_neither_a_server_nor_a_file(
-    number: signal.Signals, condition: str
+    number: signal.Signals, condition: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     with subprocess.Popen(
         [sys.executable, "-c", HOLD_SERVERS, condition],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         start_new_session=True,
     ) as process:
         assert process.stdout
-        directory, *words = process.stdout.readline().split()
+        directory, segment, *words = process.stdout.readline().split()
         pids = list(map(int, words))
         assert len(pids) > 5
         assert "" not in map(state, pids)
         os.killpg(process.pid, number)
     wait_until(lambda: {state(pid) for pid in pids} <= {"", "Z"}, "the end of the servers")
     assert not Path(directory).exists()
+    memory = subprocess.run(["ipcs", "-m"], capture_output=True, text=True, check=True).stdout
+    assert segment not in [line.split()[1] for line in memory.splitlines() if line[:2] == "0x"]
 
 
 def test_a_run_that_requires_servers_fails_without(
@@ -93,7 +97,7 @@ def test_a_run_that_requires_servers_fails_without(
 
 
 @pytest.mark.parametrize(
-    "switches, plain, debian",
+    ("switches", "plain", "debian"),
     [
         ({}, "skip", "skip"),
         ({"CHANNELS_REQUIRE_SERVERS": "0"}, "skip", "skip"),

@@ -1,6 +1,8 @@
 """What every private server promises, shown by Redis and PostgreSQL."""
 
 import asyncio
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import psycopg
 import pytest
 
 from kit import Port, PostgresServer, RedisServer, Server, ServerFailed, eventually, wait_until
+from kit._binaries import postgres_programs
 from kit._tree import descendants, state
 
 
@@ -61,6 +64,16 @@ def store(request: pytest.FixtureRequest) -> Store:
 def kind(request: pytest.FixtureRequest) -> Callable[[], Server]:
     kind: Callable[[], Server] = request.param
     return kind
+
+
+def shared_memory(data: Path) -> str:
+    """Return the id of the shared memory of the PostgreSQL that runs on ``data``."""
+    return (data / "postmaster.pid").read_text().splitlines()[6].split()[1]
+
+
+def all_shared_memory() -> list[str]:
+    listing = subprocess.run(["ipcs", "-m"], capture_output=True, text=True, check=True).stdout
+    return [line.split()[1] for line in listing.splitlines() if line.startswith("0x")]
 
 
 def test_a_killed_server_is_gone_and_comes_back_with_its_data(store: Store) -> None:
@@ -176,13 +189,15 @@ def test_a_closed_server_leaves_nothing(kind: Callable[[], Server]) -> None:
     assert not directory.exists()
 
 
-def test_a_killed_postgres_leaves_no_shared_memory() -> None:
+@pytest.mark.parametrize("then", ["close", "wipe"])
+def test_a_killed_postgres_leaves_no_shared_memory(then: str) -> None:
     with closing(PostgresServer()) as server:
         server.start()
-        segment = (server.data / "postmaster.pid").read_text().splitlines()[6].split()[1]
+        segment = shared_memory(server.data)
+        assert segment in all_shared_memory()
         server.kill()
-    listing = subprocess.run(["ipcs", "-m"], capture_output=True, text=True, check=True).stdout
-    assert segment not in [line.split()[1] for line in listing.splitlines() if line[:2] == "0x"]
+        getattr(server, then)()
+        assert segment not in all_shared_memory()
 
 
 def test_misuse_is_refused(private_redis: RedisServer) -> None:
@@ -212,7 +227,10 @@ def test_a_port_is_claimed_once_and_lies_below_the_ephemeral_range() -> None:
             port.release()
 
 
-def test_processes_that_claim_ports_at_the_same_time_get_different_ones() -> None:
+def test_processes_that_claim_ports_at_the_same_time_get_different_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     script = """if 1:
         import random
         random.SystemRandom = lambda: random.Random(1)  # all of them begin at the same port
@@ -226,7 +244,6 @@ def test_processes_that_claim_ports_at_the_same_time_get_different_ones() -> Non
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"PYTHONPATH": str(Path(__file__).parent)},
         )
         for _ in range(3)
     ]
@@ -250,17 +267,43 @@ def test_every_version_of_postgres(
     assert number == version
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run it as somebody else")
+def test_programs_that_the_other_user_cannot_reach_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = postgres_programs(18)
+    site = tmp_path / "site"
+    site.mkdir(mode=0o700)
+    for folder in (programs.parents[1], programs.parents[2] / f"{programs.parents[1].name}.libs"):
+        (site / folder.name).symlink_to(folder)
+    hidden = site / programs.relative_to(programs.parents[2])
+    monkeypatch.setattr("kit.postgres.postgres_programs", lambda _: hidden)
+    with PostgresServer(18) as server:
+        assert server.execute("SELECT 1") == [(1,)]
+
+
 @pytest.mark.parametrize("flavour", ["redis", "valkey"])
 def test_every_flavour_of_redis(flavour: str, make_redis: Callable[..., RedisServer]) -> None:
     assert make_redis(flavour).info().get("server_name", "redis") == flavour
 
 
-def test_the_backends_of_a_killed_postmaster_do_not_hinder_a_start(
+def test_a_start_waits_for_the_last_backends_of_a_killed_postmaster(
     private_postgres: PostgresServer,
 ) -> None:
     with psycopg.connect(private_postgres.url) as connection:
+        children = descendants(private_postgres.pid)
+        private_postgres.freeze()
         private_postgres.kill_postmaster()
-        private_postgres.start()
+        starting = threading.Thread(target=private_postgres.start)
+        starting.start()
+        try:
+            wait_until(lambda: "is still in use" in private_postgres.log(), "a failing start", 20)
+            assert starting.is_alive()
+        finally:
+            for pid in children:
+                os.kill(pid, signal.SIGCONT)
+            starting.join()
+        assert private_postgres.execute("SELECT 1") == [(1,)]
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
 

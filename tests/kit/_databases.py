@@ -66,12 +66,11 @@ class Databases:
 
     def give_back(self, name: str) -> None:
         """Empty a database for the next one, ending all connections to it."""
-        with connect(self._url) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
-                [name],
-            )
         with self.connect(name) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
             for (gid,) in connection.execute(
                 "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
             ).fetchall():

@@ -3,7 +3,7 @@
 Run as a script by `kit._home`, with nothing but the standard library. Standard input is a
 pipe from the test run: ``+PID`` names a server, ``-PID`` one that is gone. When the pipe
 closes, however the run ended, every server still named is killed with all its children
-(frozen ones too) and the run's directory is removed.
+(frozen ones too), and their shared memory and the run's directory are removed.
 
 ``PR_SET_PDEATHSIG`` is not enough: it fires when the *thread* that started the server ends,
 it needs a ``preexec_fn``, which Python 3.12 warns about in a process with threads, and the
@@ -15,8 +15,10 @@ import shutil
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 
-from _tree import descendants  # type: ignore[import-not-found]  # a script's sibling
+from _shm import remove_shared_memory  # type: ignore[import-not-found]  # a script's siblings
+from _tree import descendants  # type: ignore[import-not-found]
 
 
 def kill_tree(pid: int) -> None:
@@ -37,6 +39,8 @@ def main(directory: str) -> None:
             servers.pop(pid, None)
     for pid in servers:
         kill_tree(pid)
+    for data in Path(directory).glob("postgres-*/data"):
+        remove_shared_memory(data)
     shutil.rmtree(directory, ignore_errors=True)
 
 

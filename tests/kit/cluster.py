@@ -168,6 +168,19 @@ class RedisCluster:
         master.kill()
         return master
 
+    def isolate_replica(self, slot: int) -> ClusterNode:
+        """Freeze the replica of a slot's master: what is written from now on it will not have.
+
+        Thaw the returned node once the master is killed, and it stands in.
+        """
+        master = self.owner(slot)
+        replica = next(
+            node for node in self._running() if node.info().get("master_port") == str(master.port)
+        )
+        replica.freeze()
+        master.command("CLIENT", "KILL", "TYPE", "replica")
+        return replica
+
     def wait_failover(self, slot: int) -> ClusterNode:
         """Wait until a replica serves the slot of a killed master, and return it."""
 

@@ -6,6 +6,7 @@ whole run. A test costs 0.1 ms; only one that seems to leave something is looked
 
 import asyncio
 import gc
+import logging.handlers
 import os
 import socket
 import sys
@@ -44,7 +45,7 @@ class Belongings:
         return cls(
             _open_files() - home.files,
             _children() - {home.guardian_pid},
-            frozenset(thread for thread in threading.enumerate() if not _is_pytests(thread)),
+            frozenset(thread for thread in threading.enumerate() if not _is_anothers(thread)),
         )
 
     def __add__(self, other: "Belongings") -> "Belongings":
@@ -146,8 +147,12 @@ def _collect_garbage() -> list[str]:
     return [f"closed by the garbage collector: {warning.message}" for warning in caught]
 
 
-def _is_pytests(thread: threading.Thread) -> bool:
-    return thread.name.startswith("pytest_timeout")
+def _is_anothers(thread: threading.Thread) -> bool:
+    if thread.name.startswith("pytest_timeout"):
+        return True
+    # Litestar's logging writes from a thread of its own, which lives as long as the process.
+    target = getattr(thread, "_target", None)
+    return isinstance(getattr(target, "__self__", None), logging.handlers.QueueListener)
 
 
 def _open_files() -> frozenset[int]:

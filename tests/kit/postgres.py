@@ -14,6 +14,7 @@ from urllib.parse import quote
 from kit._binaries import PostgresVersion, postgres_programs
 from kit._home import home
 from kit._server import Server, copy_tree
+from kit._shm import remove_shared_memory
 from kit._user import Credentials, hand_over, unprivileged
 
 if TYPE_CHECKING:
@@ -138,21 +139,18 @@ class PostgresServer(Server):
         self._signal(signal.SIGKILL, self.pid)
         self._reap()
 
+    def wipe(self) -> None:
+        """Throw the data of a server that is not running away."""
+        if not self.is_running:
+            remove_shared_memory(self.data)
+        super().wipe()
+
     def close(self) -> None:
         """End it and forget its data and its port."""
         if self.is_running:
             self.stop_immediately()  # unlike a kill it removes its shared memory
-        self._remove_shared_memory()
+        remove_shared_memory(self.data)
         super().close()
-
-    def _remove_shared_memory(self) -> None:
-        """Remove the segment that a killed server has left, as its next start would."""
-        try:
-            segment = (self.data / "postmaster.pid").read_text().splitlines()[6].split()[1]
-        except (FileNotFoundError, IndexError):
-            return
-        if ipcrm := shutil.which("ipcrm"):
-            subprocess.run([ipcrm, "-m", segment], capture_output=True, check=False)
 
     def _prepare(self) -> None:
         copy_tree(_template(self._programs), self.data)
@@ -191,9 +189,13 @@ def _readable(programs: Path) -> Path:
     try:
         _run([programs / "postgres", "--version"], Path("/"))
     except (OSError, RuntimeError):
-        copy = home.make_directory("postgres-programs")
-        shutil.copytree(programs.parent, copy / "install", symlinks=True)
-        return copy / "install" / programs.name
+        # A wheel's programs find their libraries in a folder beside the package.
+        install, package, site = programs.parents[0], programs.parents[1], programs.parents[2]
+        copy = home.make_directory("programs")
+        for folder in (install, site / f"{package.name}.libs"):
+            if folder.exists():
+                shutil.copytree(folder, copy / folder.relative_to(site), symlinks=True)
+        return copy / programs.relative_to(site)
     return programs
 
 

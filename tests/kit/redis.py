@@ -100,7 +100,7 @@ class RedisServer(Server):
             dict(field.partition("=")[::2] for field in line.split(" "))
             for line in text.decode().splitlines()
         )
-        return [row for row in rows if not row["addr"].startswith(str(self.unix_socket))]
+        return [row for row in rows if "U" not in row["flags"]]  # that is a unix socket's
 
     def _prepare(self) -> None:
         self.data.mkdir()

@@ -87,3 +87,11 @@ DOCUMENTED = dict(documented_code())
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_documented_code_compiles(name: str) -> None:
     compile(DOCUMENTED[name], name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_the_files_behind_the_promises_exist() -> None:
+    text = (ROOT / "docs" / "promises.rst").read_text("utf-8")
+    files = [f"/{file.relative_to(ROOT)}" for file in committed_files()]
+    named = re.findall(r"``([\w/.-]+\.py)``", text)
+    assert named
+    assert [name for name in named if not any(file.endswith(f"/{name}") for file in files)] == []

@@ -153,3 +153,14 @@ def test_a_loop_is_not_kept_alive() -> None:
     gone = asyncio.run(main())
     gc.collect()
     assert gone() is None
+
+
+async def test_a_closed_coroutine_leaves_its_place() -> None:
+    parking = Parking()
+    coroutine = park(parking, [], "x")
+    coroutine.send(None)
+    assert parking.is_taken
+    parking.wake()
+    coroutine.close()
+    assert not parking.is_taken
+    await asyncio.sleep(0)  # the wake-up that is under way finds nobody

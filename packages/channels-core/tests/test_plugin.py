@@ -581,7 +581,7 @@ async def test_a_plugin_without_channels_starts_with_a_warning(
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"backend": 5}, "backend=5"),
+        ({"backend": 5}, "backend= is int"),
         ({"backend": "nosuch://"}, "nosuch"),
         ({"channels": ["$x"]}, "reserved"),
         ({"channels": [1]}, "not str"),
@@ -730,3 +730,18 @@ async def test_hooks_that_fail_are_logged_and_harm_nobody(
         await eventually(lambda: full.dropped == 2 and other.dropped == 2, "drops")
     assert "on_drop failed" in caplog.text
     assert logging.getLevelName(caplog.records[0].levelno) == "WARNING"
+
+
+async def test_another_loop_may_publish_but_not_wait() -> None:
+    async with make() as plugin:
+        subscriber = await plugin.subscribe("a")
+
+        async def elsewhere() -> None:
+            plugin.publish(b"x", "a")
+            with pytest.raises(NotRunningError, match="another event loop"):
+                await plugin.wait_published(b"y", "a")
+            with pytest.raises(NotRunningError, match="another event loop"):
+                await plugin.subscribe("a")
+
+        await asyncio.to_thread(asyncio.run, elsewhere())
+        assert await take(subscriber, 1) == [b"x"]

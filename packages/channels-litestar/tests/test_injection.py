@@ -38,20 +38,22 @@ async def test_a_sync_handler_publishes_from_its_thread() -> None:
         return ""
 
     plugin = Plugin("memory://?history=1", channels=["news"])
-    async with AsyncTestClient(Litestar([send, next_event], plugins=[plugin])) as client:
+    async with AsyncTestClient(
+        Litestar([send, next_event], plugins=[plugin], logging_config=None)
+    ) as client:
         assert (await client.post("/messages")).status_code == 201
         assert (await client.get("/next")).text == '{"text":"hi"}'
 
 
 async def test_two_plugins_have_two_keys() -> None:
     plugins = [Plugin("memory://"), Plugin("memory://", dependency_key="others")]
-    async with AsyncTestClient(Litestar([same], plugins=plugins)) as client:
+    async with AsyncTestClient(Litestar([same], plugins=plugins, logging_config=None)) as client:
         assert (await client.get("/same")).json() is False
 
 
 async def test_the_plugin_runs_as_long_as_the_application() -> None:
     plugin = Plugin("memory://", channels=["news"])
-    app = Litestar([], plugins=[plugin])
+    app = Litestar([], plugins=[plugin], logging_config=None)
     for _ in range(2):
         with pytest.raises(NotRunningError):
             plugin.publish("early", "news")
@@ -61,7 +63,9 @@ async def test_the_plugin_runs_as_long_as_the_application() -> None:
 
 async def test_data_is_encoded_as_the_application_would() -> None:
     plugin = Plugin("memory://", channels=["news"], type_encoders={Celsius: lambda v: v.degrees})
-    app = Litestar([], plugins=[plugin], type_encoders={Celsius: str, complex: str})
+    app = Litestar(
+        [], plugins=[plugin], type_encoders={Celsius: str, complex: str}, logging_config=None
+    )
     async with AsyncTestClient(app):
         assert plugin.encode({"t": Celsius(21), "z": 1j}) == b'{"t":21,"z":"1j"}'
         assert plugin.encode(datetime.date(2026, 1, 2)) == b'"2026-01-02"'

@@ -30,11 +30,13 @@ from channels.core._errors import (
 )
 from channels.core._event import BEGINNING, Event, Gap, Position
 from channels.core._lookup import available_backends, load_backend
+from channels.core._outside import AsyncPublisher, SyncPublisher
 from channels.core._plugin import ChannelsPlugin
 from channels.core._subscriber import EndReason, Sink, Subscriber
 from channels.core.memory import MemoryChannelsBackend
 
 __all__ = (
+    "AsyncPublisher",
     "BEGINNING",
     "BackendException",
     "BackendRefused",
@@ -67,6 +69,7 @@ __all__ = (
     "Sink",
     "Subscriber",
     "SubscriberStateError",
+    "SyncPublisher",
     "UnknownChannelError",
     "available_backends",
     "load_backend",

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self, get_type_hints
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote_plus
 
 import msgspec
 
@@ -207,25 +207,27 @@ class ChannelsBackend(ABC):
     def from_url(cls, url: str) -> Self:
         """Build from a URL. Query parameters that name keyword arguments of ours are options.
 
-        What else the query holds stays in the URL, for the driver.
+        All else in the URL stays as it is, for the driver.
 
         Raises:
             ConfigurationError: An option's value is not of its type.
         """
-        parts = urlsplit(url)
+        address, _, query = url.partition("?")
         hints = get_type_hints(cls.__init__)
         names = inspect.signature(cls).parameters.keys()
         options: dict[str, object] = {}
-        rest: list[tuple[str, str]] = []
-        for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        rest: list[str] = []
+        for part in query.split("&") if query else ():
+            name, _, value = (unquote_plus(text) for text in part.partition("="))
             if name not in names:
-                rest.append((name, value))
+                rest.append(part)
                 continue
             try:
                 options[name] = msgspec.convert(value, hints.get(name, str), strict=False)
             except (msgspec.ValidationError, TypeError) as exc:
-                raise ConfigurationError(f"option {name}={value!r} of {url!r}: {exc}") from exc
-        return cls._from_url(urlunsplit(parts._replace(query=urlencode(rest))), options)
+                scheme = url.partition("://")[0]  # the rest may hold a password
+                raise ConfigurationError(f"option {name}={value!r} of {scheme}://: {exc}") from exc
+        return cls._from_url("?".join([address, "&".join(rest)] if rest else [address]), options)
 
     @classmethod
     def _from_url(cls, url: str, options: Mapping[str, object]) -> Self:

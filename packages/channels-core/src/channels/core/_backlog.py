@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from channels.core._errors import ConfigurationError
 from channels.core._event import Event, Gap
+
+_EMPTY: Final[list[Event]] = []  # for all heads that were never filled; nothing is added to it
 
 BacklogStrategy = Literal["backoff", "dropleft", "disconnect"]
 
@@ -42,7 +44,7 @@ class Backlog:
         self._max_bytes = max_bytes
         self._strategy = strategy
         self._tells_gaps = False
-        self._head: list[Event] = []
+        self._head: list[Event] = _EMPTY
         self._tail: list[Event] = []
         self._front: list[Event] | None = None
         self._bytes = 0
@@ -94,7 +96,7 @@ class Backlog:
             return event
         if not self._head:
             self._tail.reverse()
-            self._head, self._tail = self._tail, self._head
+            self._head, self._tail = self._tail, []
         event = self._head.pop()
         if self._max_bytes is not None:
             self._bytes -= len(event)
@@ -107,7 +109,7 @@ class Backlog:
         return [*reversed(self._front or ()), *reversed(self._head), *self._tail]
 
     def _discard(self) -> None:
-        self._head, self._tail, self._front, self._bytes = [], [], None, 0
+        self._head, self._tail, self._front, self._bytes = _EMPTY, [], None, 0
 
     def _put_front(self, events: Iterable[Event]) -> None:
         """Put ``events`` before all that waits, past the limits."""

@@ -91,6 +91,7 @@ class Channel:
         self.busy = False
         self.stale = False
         self.held: list[Event] = []
+        self.early: list[Event] = []
         self.hole: tuple[Position | None, Position | None] | None = None
         self.idle = asyncio.Event()
         self.fan_out: FanOut | None = None
@@ -230,6 +231,12 @@ class Channel:
         if top is None:
             return position != BEGINNING
         return top.epoch != position.epoch or top.offset > position.offset
+
+    def hold_early(self, events: Sequence[Event]) -> None:
+        """Keep what a new connection brings before it is known that it lost nothing."""
+        self.early += events
+        if len(self.early) > MAX_HELD:
+            self.early.clear()  # behind a gap, which is told
 
     def hold(self, events: Sequence[Event]) -> None:
         """Keep what arrives while somebody else delivers; too much of it is read again later."""

@@ -19,9 +19,19 @@
 A driver's own exception never leaves its backend; it is chained.
 """
 
+from __future__ import annotations
+
 
 class ChannelsException(Exception):
-    """Base of everything this library raises on purpose."""
+    """Base of everything this library raises on purpose. Can be pickled, for worker processes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception's own calls __init__ with the message, which not every __init__ here takes.
+        return _restore, (type(self), self.args), self.__dict__
+
+
+def _restore(kind: type[ChannelsException], args: tuple[object, ...]) -> ChannelsException:
+    return kind.__new__(kind, *args)
 
 
 class ConfigurationError(ChannelsException, ValueError):

@@ -42,6 +42,11 @@ class Link:
         )
         self._supervisor = Supervisor(backend, self.router, options.connect_timeout)
 
+    @property
+    def outage(self) -> Exception | None:
+        """Why there is no connection, None where there is one."""
+        return self._supervisor.outage
+
     def _connected(self) -> None:
         self.publisher.nudge()
 

@@ -53,7 +53,10 @@ def load_backend(url: str) -> ChannelsBackend:
     """
     scheme, separator, _ = url.partition("://")
     if not separator:
-        raise ConfigurationError(f"{url!r} is no backend URL; an example is memory://?history=100")
+        # What was passed may hold a password, so it is not shown.
+        raise ConfigurationError(
+            "the backend is no URL: there is no '://' in it; an example is memory://?history=100"
+        )
     installed = _installed()
     points = installed.get(scheme, [])
     if not points:
@@ -65,7 +68,7 @@ def load_backend(url: str) -> ChannelsBackend:
         )
     try:
         backend_class = points[0].load()
-    except ImportError as exc:
+    except (ImportError, AttributeError) as exc:
         raise ConfigurationError(
             f"{scheme}:// of {_provider(points[0])} cannot be imported: {exc}"
         ) from exc
@@ -75,6 +78,25 @@ def load_backend(url: str) -> ChannelsBackend:
             f"which is no ChannelsBackend"
         )
     return backend_class.from_url(url)
+
+
+def as_backend(backend: ChannelsBackend | str) -> ChannelsBackend:
+    """Return the backend that is meant by an instance or a URL.
+
+    Raises:
+        ConfigurationError: It is neither, or the URL names none.
+    """
+    if isinstance(backend, str):
+        return load_backend(backend)
+    if isinstance(backend, ChannelsBackend):
+        return backend
+    if isinstance(backend, type) and issubclass(backend, ChannelsBackend):
+        raise ConfigurationError(f"backend={backend.__name__} is a class: pass an instance of it")
+    # What was passed may show a password, so only its type is.
+    raise ConfigurationError(
+        f"backend= is {type(backend).__name__}: pass a ChannelsBackend, or a URL "
+        f"such as memory://?history=100"
+    )
 
 
 def _installed() -> dict[str, list[EntryPoint]]:

@@ -37,7 +37,19 @@ def check_name(name: object) -> str:
 
 
 def expand(channels: str | Iterable[str]) -> list[str]:
-    """Return the names in ``channels`` once each, in order; one text is one name."""
+    """Return the names in ``channels`` once each, in order; one text is one name.
+
+    Raises:
+        InvalidChannelNameError: It is no iterable, or what it gives cannot be names.
+    """
     if isinstance(channels, str):
         return [channels]
-    return list(dict.fromkeys(channels))
+    try:
+        names = list(channels)
+    except TypeError:
+        why = "is neither text nor an iterable of texts"
+        raise InvalidChannelNameError(channels, why) from None
+    try:
+        return list(dict.fromkeys(names))
+    except TypeError:
+        return [check_name(name) for name in names]

@@ -25,7 +25,7 @@ from channels.core._errors import (
 from channels.core._event import Event, Position
 from channels.core._join import Joining, put_history
 from channels.core._link import Link, LinkOptions
-from channels.core._lookup import load_backend
+from channels.core._lookup import as_backend
 from channels.core._names import check_name, expand
 from channels.core._occasionally import Occasionally
 from channels.core._subscriber import Subscriber
@@ -104,9 +104,7 @@ class ChannelsPlugin:
             raise ConfigurationError(
                 f"subscriber_class={subscriber_class!r} is no Subscriber class"
             )
-        self._backend = load_backend(backend) if isinstance(backend, str) else backend
-        if not isinstance(self._backend, ChannelsBackend):
-            raise ConfigurationError(f"backend={backend!r} is neither a ChannelsBackend nor a URL")
+        self._backend = as_backend(backend)
         self._channels = frozenset(check_name(name) for name in expand(channels or ()))
         self._arbitrary = arbitrary_channels_allowed
         self._max_backlog = max_backlog
@@ -118,6 +116,7 @@ class ChannelsPlugin:
         self._on_drop = on_drop
         self._on_publish_error = on_publish_error
         self._drop_log = Occasionally(logger)
+        self._tell_drop = self._note_drop  # one object for all subscribers
         self._options = LinkOptions(
             connect_timeout=connect_timeout,
             shutdown_timeout=shutdown_timeout,
@@ -224,8 +223,8 @@ class ChannelsPlugin:
             PublishQueueFull: ``max_pending`` events wait already; nothing was queued.
             NotRunningError: The plugin does not run.
         """
-        link = self._running()
-        link.publisher.enqueue(self._messages(data, channels))
+        messages = self._messages(data, channels)
+        self._route(messages).publisher.enqueue(messages)
 
     async def wait_published(self, data: object, channels: str | Iterable[str]) -> dict[str, str]:
         """Publish ``data`` to ``channels`` and wait until the broker has it.
@@ -242,8 +241,8 @@ class ChannelsPlugin:
             ChannelsException: As :meth:`publish`. With several channels, those before the
                 one that failed may have the event.
         """
-        link = self._running()
         messages = self._messages(data, channels)
+        link = self._route_here(messages)
         outcomes = await link.publisher.publish(messages) if messages else ()
         ids: dict[str, str] = {}
         for message, outcome in zip(messages, outcomes, strict=True):
@@ -302,7 +301,7 @@ class ChannelsPlugin:
         """
         names = self._names(channels)
         requests = self._history_requests(names, history, since)
-        link = self._running()
+        link = self._route_here(names)
         if subscriber is None:
             subscriber = self._make_subscriber(gaps, max_backlog_bytes)
         elif subscriber.end_reason is not None:
@@ -311,9 +310,11 @@ class ChannelsPlugin:
             async with asyncio.timeout(self._subscribe_timeout):
                 await Joining(link.router, subscriber, requests, self._subscribe_timeout).run()
         except TimeoutError:
+            reason = "" if link.outage is None else f": {link.outage}"
             raise BackendUnavailable(
-                f"the broker did not confirm the subscription within {self._subscribe_timeout:g} s"
-            ) from None
+                f"the broker did not confirm the subscription within "
+                f"{self._subscribe_timeout:g} s{reason}"
+            ) from link.outage
         return subscriber
 
     async def unsubscribe(
@@ -374,7 +375,7 @@ class ChannelsPlugin:
         """
         names = self._names(channels)
         self._require_history("put_subscriber_history()")
-        link = self._running()
+        link = self._route_here(names)
         await put_history(link.router, subscriber, names, limit, self._subscribe_timeout)
 
     def subscriber_count(self, channel: str) -> int:
@@ -386,13 +387,22 @@ class ChannelsPlugin:
 
     # -- checks ----------------------------------------------------------------------------
 
-    def _running(self) -> Link:
+    def _route(self, channels: Sequence[object]) -> Link:
+        """Return what carries ``channels``: one link for all of them, so far."""
         if self._link is None:
             raise NotRunningError(
                 "the plugin does not run: use it inside 'async with plugin:', "
                 "or between start() and stop()"
             )
         return self._link
+
+    def _route_here(self, channels: Sequence[object]) -> Link:
+        link = self._route(channels)
+        if link.loop is not asyncio.get_running_loop():
+            raise NotRunningError(
+                "the plugin was started on another event loop; only publish() can be used here"
+            )
+        return link
 
     def _names(self, channels: str | Iterable[str]) -> list[str]:
         names = expand(channels)
@@ -447,7 +457,7 @@ class ChannelsPlugin:
     def _make_subscriber(self, gaps: bool, max_backlog_bytes: int | None) -> Subscriber:
         subscriber = self._subscriber_class(self._max_backlog, self._backlog_strategy)
         subscriber.configure(
-            tells_gaps=gaps, on_drop=self._note_drop, max_backlog_bytes=max_backlog_bytes
+            tells_gaps=gaps, on_drop=self._tell_drop, max_backlog_bytes=max_backlog_bytes
         )
         return subscriber
 

@@ -18,7 +18,7 @@ from channels.core._errors import (
     PublishUnconfirmed,
 )
 from channels.core._occasionally import Occasionally
-from channels.core._tasks import end
+from channels.core._tasks import end, give_way
 
 logger = logging.getLogger("channels")
 
@@ -128,6 +128,7 @@ class Publisher:
         if not again:
             self._backoff.reset()
             return
+        give_way()
         self._nudge.clear()
         try:
             async with asyncio.timeout(self._backoff.next_delay()):

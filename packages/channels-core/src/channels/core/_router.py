@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from channels.core._backend import ChannelsBackend, History, HistoryRequest
@@ -11,6 +12,7 @@ from channels.core._backoff import Backoff
 from channels.core._channel import Channel, Join
 from channels.core._errors import BackendException, BackendUnavailable
 from channels.core._event import BEGINNING, Event, Position, before, is_newer
+from channels.core._fanout import MAX_HOLD
 from channels.core._subscriber import Subscriber
 
 logger = logging.getLogger("channels")
@@ -114,6 +116,7 @@ class Router:
         for name in names:
             if (channel := self.channels.get(name)) is not None:
                 channel.confirmed = False
+                channel.early.clear()
 
     def confirm(self, tops: Mapping[str, Position | None]) -> None:
         """Note that channels are subscribed, and what their records' tops were then."""
@@ -124,6 +127,7 @@ class Router:
             if not self._backend.keeps_history:
                 if channel.was_confirmed:
                     self._gap(channel)
+                    self._take_early(channel)
             elif channel.position is None:
                 channel.position = top or BEGINNING
             elif channel.is_behind(top):
@@ -146,19 +150,33 @@ class Router:
     async def take(self, events: Sequence[Event]) -> None:
         """Give events that arrived together to whom they concern.
 
-        Returns when the small fan-outs are done and the large ones are under way and not too
-        many: this is what slows the reading of the connection down.
+        Lets the loop run whenever the time is up, and returns when all have it: this is what slows
+        the reading of the connection down. What a cancellation leaves out is missed like any
+        other event of a connection that is gone.
         """
+        deadline = time.perf_counter() + MAX_HOLD
         for name, run in _by_channel(events):
+            if time.perf_counter() > deadline:
+                await asyncio.sleep(0)
+                deadline = time.perf_counter() + MAX_HOLD
             channel = self.channels.get(name)
             if channel is None:
                 continue
-            if channel.busy:
+            if channel.was_confirmed and not channel.confirmed and not self._backend.keeps_history:
+                channel.hold_early(run)  # the gap before them is yet to be told
+            elif channel.busy:
                 channel.hold(run)
             else:
                 self._advance(channel, run)
         if self._fan_outs:
             await asyncio.wait(self._fan_outs)
+
+    def _take_early(self, channel: Channel) -> None:
+        early, channel.early = channel.early, []
+        if channel.busy:
+            channel.hold(early)
+        elif early:
+            self._advance(channel, early)
 
     def _advance(self, channel: Channel, run: Sequence[Event]) -> None:
         reached = channel.position

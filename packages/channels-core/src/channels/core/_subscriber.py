@@ -194,7 +194,7 @@ class Subscriber(Backlog):
                     event = self._tail.pop()
                 else:
                     self._tail.reverse()
-                    self._head, self._tail = self._tail, self._head
+                    self._head, self._tail = self._tail, []
                     event = self._head.pop()
                 if event.position is not None:
                     positions[event.channel] = event.position

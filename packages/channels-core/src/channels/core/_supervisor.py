@@ -8,10 +8,15 @@ from collections.abc import Sequence
 
 from channels.core._backend import ChannelsBackend, Listener, Lost
 from channels.core._backoff import Backoff
-from channels.core._errors import BackendException, BackendRefused, BackendUnavailable
+from channels.core._errors import (
+    BackendException,
+    BackendRefused,
+    BackendUnavailable,
+    ConfigurationError,
+)
 from channels.core._event import Event
 from channels.core._router import Router
-from channels.core._tasks import end
+from channels.core._tasks import end, give_way
 
 logger = logging.getLogger("channels")
 
@@ -40,12 +45,15 @@ class Supervisor:
         self._backoff = Backoff()
         self._task: asyncio.Task[None] | None = None
         self._first: asyncio.Future[None] | None = None
+        self.outage: Exception | None = None
+        """Why the last attempt to connect failed; None before the first and while connected."""
 
     async def start(self, *, require_broker: bool) -> None:
         """Connect; if that takes too long, go on trying in the background.
 
         Raises:
             BackendRefused: The broker will not have us.
+            ConfigurationError: The backend finds only now that an option is wrong.
             BackendUnavailable: Not connected in time, and ``require_broker`` is set.
         """
         self._first = asyncio.get_running_loop().create_future()
@@ -54,15 +62,12 @@ class Supervisor:
             async with asyncio.timeout(self._connect_timeout):
                 await asyncio.shield(self._first)
         except TimeoutError:
+            reason = "" if self.outage is None else f": {self.outage}"
+            message = f"no connection to the broker within {self._connect_timeout:g} s{reason}"
             if require_broker:
                 await self.stop()
-                raise BackendUnavailable(
-                    f"no connection to the broker within {self._connect_timeout:g} s"
-                ) from None
-            logger.error(
-                "no connection to the broker within %g s; going on without, and trying again",
-                self._connect_timeout,
-            )
+                raise BackendUnavailable(message) from self.outage
+            logger.error("%s; going on without, and trying again", message)
         except BaseException:
             await self.stop()
             raise
@@ -79,15 +84,22 @@ class Supervisor:
         while True:
             try:
                 await self._connect_and_serve(first)
-            except BackendRefused as exc:
+            except (BackendRefused, ConfigurationError) as exc:
                 if not first.done():
                     first.set_exception(exc)
                     return
                 logger.error("the broker refuses the connection: %s; trying again", exc)
+                self.outage = exc
             except BackendException as exc:
-                logger.warning("connection to the broker lost: %s; connecting again", exc)
-            except Exception:
+                if self.outage is None and first.done():
+                    logger.warning("connection to the broker lost: %s; connecting again", exc)
+                else:
+                    logger.warning("no connection to the broker: %s; trying again", exc)
+                self.outage = exc
+            except Exception as exc:
                 logger.exception("the listener failed; connecting again")
+                self.outage = exc
+            give_way()
             await self._backoff.pause()
 
     async def _connect_and_serve(self, first: asyncio.Future[None]) -> None:
@@ -100,6 +112,7 @@ class Supervisor:
         connection = Connection(listener, self._router, self._backoff)
         try:
             self._router.connect()
+            self.outage = None
             if not first.done():
                 first.set_result(None)
             await connection.serve()

@@ -14,3 +14,17 @@ async def end(*tasks: asyncio.Task[None]) -> None:
         for task in pending:
             task.cancel()
         await asyncio.wait(pending, timeout=1.0)
+
+
+def give_way() -> None:
+    """End the running task here if a call it made has swallowed its cancellation.
+
+    For loops that try again whatever a backend raises: drivers turn a cancellation that meets the
+    end of their connection into an error of theirs.
+
+    Raises:
+        asyncio.CancelledError: The task was cancelled.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -155,16 +155,16 @@ class MemoryChannelsBackend(ChannelsBackend):
     def _record(self, channel: str) -> _Record:
         record = self._records.get(channel)
         if record is None:
+            self._make_room()
             record = self._records[channel] = _Record(self._history)
-            self._forget_silent()
         else:
             self._records.move_to_end(channel)
         return record
 
-    def _forget_silent(self) -> None:
+    def _make_room(self) -> None:
         # Records with listeners are passed over, a few a time: the next new channel goes on.
         for _ in range(16):
-            if len(self._records) <= self._max_channels:
+            if len(self._records) < self._max_channels:
                 return
             channel = next(iter(self._records))
             if channel in self._listeners:

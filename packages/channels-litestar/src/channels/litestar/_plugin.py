@@ -2,41 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from litestar.di import NamedDependency, Provide
+from litestar.handlers import BaseRouteHandler
 from litestar.plugins import InitPlugin
 from litestar.serialization import default_serializer
 
-from channels import core
 from channels.core import (
     BackendException,
     BacklogStrategy,
     ChannelsBackend,
+    ConfigurationError,
     Encoder,
     Event,
     Subscriber,
 )
+from channels.core import ChannelsPlugin as CorePlugin
+from channels.core.asgi import Authorize, Encoding, Envelope, Gateway, Limits, Mode, Raw
+from channels.litestar._handlers import Routes, event_stream_handlers, websocket_handlers
 
 if TYPE_CHECKING:
     from litestar import Litestar
     from litestar.config.app import AppConfig
-    from litestar.types import TypeEncodersMap
+    from litestar.types import Dependencies, Guard, Middleware, TypeEncodersMap
+
+logger = logging.getLogger("channels")
 
 
-class ChannelsPlugin(core.ChannelsPlugin, InitPlugin):
+class ChannelsPlugin(CorePlugin, InitPlugin):
     """The plugin of ``channels.core``, served by a Litestar application.
 
     Starts and stops with the application, and is injected into handlers as ``channels``.
     ``channels: ChannelsPlugin`` resolves under ``from __future__ import annotations`` also where
-    the import stands under ``TYPE_CHECKING``.
+    the import stands under ``TYPE_CHECKING``. Generates route handlers for WebSockets and event
+    streams on request; :attr:`gateway` has what they are made of, for handlers of one's own.
 
     Args:
         backend: An instance, or a URL such as ``redis://localhost/0``.
         channels: The channels that may be used.
         arbitrary_channels_allowed: Let any valid name be used. Default False.
+        create_ws_route_handlers: Make a WebSocket handler for each channel, or one with the
+            path parameter ``channel_name`` where arbitrary channels are allowed. Default False.
+        ws_handler_send_history: How many of the newest events a client is sent first; -1: all
+            that are kept. Default 0.
+        ws_handler_base_path: What comes before the channel in the path. Default ``"/"``.
+        ws_handler_publish: Publish what clients send, where ``authorize`` lets them. Default
+            False: it is ignored.
+        ws_send_mode: ``"text"`` or ``"binary"`` messages. Default ``"text"``.
+        create_sse_route_handlers: Make a handler of server-sent events for each channel, or
+            one for all. Default False.
+        sse_handler_send_history: As for WebSockets. Default 0.
+        sse_handler_base_path: What comes before the channel in the path. Default ``"/sse"``.
+        guards: Of the generated handlers.
+        middleware: Of the generated handlers.
+        dependencies: Of the generated handlers.
+        opt: Of the generated handlers.
+        authorize: Called with the connection (Litestar's ``WebSocket`` or ``Request``), a channel,
+            and ``"subscribe"`` or ``"publish"``, before a client is accepted; only True lets it
+            in. Plain or async. Default None: everybody may.
+        allowed_origins: Pages that may open WebSockets besides those of the same host, or
+            ``"*"``. A client without an ``Origin`` is no page, and may.
+        encoding: What clients see of events: ``"raw"``, ``"envelope"``, or an
+            :class:`~channels.core.asgi.Encoding`. Default ``"raw"``.
+        limits: What clients may use; see :class:`~channels.core.asgi.Limits`.
+        heartbeat: Seconds between signs of life in a silent event stream. Default 15.
+        retry: Seconds after which an ``EventSource`` connects again. Default 2.
+        drain_timeout: Seconds that draining takes at most. Default 10.
+        drain_on_signal: Drain at SIGTERM and SIGINT, before the server hears of it. Default False.
         dependency_key: The name of the parameter that the plugin is injected as; with another one
             for each, an application can have two. Default ``"channels"``.
         max_backlog: How many events may wait for each subscriber. Default None: no limit.
@@ -53,6 +89,9 @@ class ChannelsPlugin(core.ChannelsPlugin, InitPlugin):
         on_drop: Called with a subscriber and the event that its full backlog dropped.
         on_publish_error: Called when a queued event is given up.
 
+    Attributes:
+        gateway: Lets clients in; a handler of one's own takes ``channels.gateway``.
+
     Raises:
         ConfigurationError: An option is wrong; the message names it.
     """
@@ -63,6 +102,26 @@ class ChannelsPlugin(core.ChannelsPlugin, InitPlugin):
         *,
         channels: Iterable[str] | None = None,
         arbitrary_channels_allowed: bool = False,
+        create_ws_route_handlers: bool = False,
+        ws_handler_send_history: int = 0,
+        ws_handler_base_path: str = "/",
+        ws_handler_publish: bool = False,
+        ws_send_mode: Mode = "text",
+        create_sse_route_handlers: bool = False,
+        sse_handler_send_history: int = 0,
+        sse_handler_base_path: str = "/sse",
+        guards: Sequence[Guard] = (),
+        middleware: Sequence[Middleware] = (),
+        dependencies: Dependencies | None = None,
+        opt: Mapping[str, Any] | None = None,
+        authorize: Authorize | None = None,
+        allowed_origins: str | Iterable[str] = (),
+        encoding: Literal["raw", "envelope"] | Encoding = "raw",
+        limits: Limits | None = None,
+        heartbeat: float = 15.0,
+        retry: float = 2.0,
+        drain_timeout: float = 10.0,
+        drain_on_signal: bool = False,
         dependency_key: str = "channels",
         max_backlog: int | None = None,
         backlog_strategy: BacklogStrategy = "backoff",
@@ -95,9 +154,55 @@ class ChannelsPlugin(core.ChannelsPlugin, InitPlugin):
             on_drop=on_drop,
             on_publish_error=on_publish_error,
         )
+        self.gateway = Gateway(
+            self,
+            authorize=authorize,
+            allowed_origins=allowed_origins,
+            encoding=_in_mode(encoding, ws_send_mode),
+            limits=limits,
+            heartbeat=heartbeat,
+            retry=retry,
+            drain_timeout=drain_timeout,
+            drain_on_signal=drain_on_signal,
+        )
+        self._handlers: list[BaseRouteHandler] = []
+        served = None if arbitrary_channels_allowed else self.channels
+        passed_on = {
+            "guards": list(guards),
+            "middleware": list(middleware),
+            "dependencies": dict(dependencies or {}),
+            "opt": dict(opt or {}),
+        }
+        if create_ws_route_handlers:
+            self._check_served("ws", ws_handler_send_history)
+            routes = Routes(ws_handler_base_path, served, ws_handler_send_history, passed_on)
+            self._handlers += websocket_handlers(self.gateway, routes, publish=ws_handler_publish)
+        if create_sse_route_handlers:
+            self._check_served("sse", sse_handler_send_history)
+            routes = Routes(sse_handler_base_path, served, sse_handler_send_history, passed_on)
+            self._handlers += event_stream_handlers(self.gateway, routes)
+        self._is_open_to_all = bool(
+            self._handlers and arbitrary_channels_allowed and not guards and authorize is None
+        )
         self._dependency_key = dependency_key
         self._own_encoders = dict(type_encoders or {})
         self._encode = Encoder(self._own_encoders, default_serializer)
+
+    def _check_served(self, kind: str, history: int) -> None:
+        if not self.channels and not self.arbitrary_channels_allowed:
+            raise ConfigurationError(
+                f"create_{kind}_route_handlers=True makes a handler for each channel, and there "
+                f"are none: pass channels=[...] or arbitrary_channels_allowed=True"
+            )
+        if history < -1:
+            raise ConfigurationError(
+                f"{kind}_handler_send_history={history}: pass how many events, or -1 for all kept"
+            )
+        if history and not self.backend.keeps_history:
+            raise ConfigurationError(
+                f"{kind}_handler_send_history={history} needs a backend that keeps history; "
+                f"{type(self.backend).__name__} as configured keeps none"
+            )
 
     def encode(self, data: object) -> bytes:
         """Return the payload that ``data`` is published as, as the application would write it.
@@ -107,11 +212,24 @@ class ChannelsPlugin(core.ChannelsPlugin, InitPlugin):
         """
         return self._encode(data)
 
+    async def drain(self, deadline: float | None = None) -> int:
+        """Send all clients away before the process ends; see :meth:`Gateway.drain`.
+
+        Args:
+            deadline: Seconds that it takes at most. Default None: ``drain_timeout``.
+
+        Returns:
+            How many did not leave in time and were cut.
+        """
+        return await self.gateway.drain(deadline)
+
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Register the dependency and the lifespan; Litestar calls it."""
+        """Register dependency, lifespan and handlers; Litestar calls it."""
         app_config.dependencies[self._dependency_key] = Provide(self._provide, sync_to_thread=False)
         app_config.signature_namespace["ChannelsPlugin"] = NamedDependency[ChannelsPlugin]
-        app_config.lifespan.append(self._run_with)
+        # The application's own lifespan may use the plugin: it is entered later and left earlier.
+        app_config.lifespan.insert(0, self._run_with)
+        app_config.route_handlers.extend(self._handlers)
         return app_config
 
     def _provide(self) -> ChannelsPlugin:
@@ -120,8 +238,25 @@ class ChannelsPlugin(core.ChannelsPlugin, InitPlugin):
     @asynccontextmanager
     async def _run_with(self, app: Litestar) -> AsyncIterator[None]:
         # Other plugins may have given the application encoders after ours was asked.
-        self._encode = Encoder(
-            {**(app.type_encoders or {}), **self._own_encoders}, default_serializer
-        )
-        async with self:
+        encoders = {**(app.type_encoders or {}), **self._own_encoders}
+        self._encode = Encoder(encoders, default_serializer)
+        if self._is_open_to_all:
+            logger.warning(
+                "anybody can subscribe to any channel: pass authorize=... or guards=[...], "
+                "or declare channels=[...] instead of arbitrary_channels_allowed"
+            )
+        async with self.gateway:
             yield
+
+
+def _in_mode(encoding: Literal["raw", "envelope"] | Encoding, mode: Mode) -> Encoding:
+    """Return the encoding, in the mode where it is one of ours."""
+    if mode not in ("text", "binary"):
+        raise ConfigurationError(f"ws_send_mode={mode!r}: use 'text' or 'binary'")
+    if encoding == "raw":
+        return Raw(mode)
+    if encoding == "envelope":
+        return Envelope(mode)
+    if isinstance(encoding, str):
+        raise ConfigurationError(f"encoding={encoding!r}: use 'raw', 'envelope' or an Encoding")
+    return encoding

@@ -68,6 +68,11 @@ class FaultyBackend(BackendWrapper):
         """How many listeners are open."""
         return len(self._open)
 
+    @property
+    def is_down(self) -> bool:
+        """Whether an :meth:`outage` is on."""
+        return self._down is not None
+
     # -- commands --------------------------------------------------------------------------
 
     def fail_publish(self, *faults: PublishFault) -> None:

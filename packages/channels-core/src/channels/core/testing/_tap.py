@@ -43,6 +43,8 @@ class Tap:
         traceback: TracebackType | None,
     ) -> None:
         await self.stop()
+        if exc is None and isinstance(self.error, AssertionError):
+            raise self.error
 
     def start(self) -> None:
         """Iterate, for the first time or again."""

@@ -1,0 +1,61 @@
+"""The machine: which cores to use, what it is, and what is installed on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+CORES: Mapping[str, int] = {
+    "load": min(os.sched_getaffinity(0)),
+    "measured": max(os.sched_getaffinity(0)),
+}
+"""What runs where: the measured process has a core that nothing else of ours uses."""
+
+
+def pin(role: str, pid: int = 0) -> None:
+    """Bind a process, by default this one, to the core of ``role``, and what it starts later."""
+    os.sched_setaffinity(pid, {CORES[role]})
+
+
+def cpu_seconds(*pids: int) -> float:
+    """Return the CPU time that processes have used since they began, their threads included."""
+    return sum(_nanoseconds(thread) for pid in pids for thread in _threads(pid)) / 1e9
+
+
+def _threads(pid: int) -> Iterable[Path]:
+    return Path(f"/proc/{pid}/task").iterdir()
+
+
+def _nanoseconds(thread: Path) -> int:
+    return int((thread / "schedstat").read_text("ascii").split()[0])
+
+
+def describe() -> dict[str, str]:
+    """Say what machine this is; nothing that names it."""
+    return {
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "system": f"{platform.system()} {platform.release().split('-')[0]}, {platform.machine()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those distributions that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

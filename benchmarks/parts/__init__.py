@@ -1,0 +1,1 @@
+"""The parts: each module declares one as ``PART``."""

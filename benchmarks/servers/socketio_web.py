@@ -1,0 +1,26 @@
+"""python-socketio: ``emit`` to everybody, on uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+
+import socketio
+
+from benchmarks.servers import harness
+
+
+async def serve() -> None:
+    server = socketio.AsyncServer(async_mode="asgi", cors_allowed_origins="*")
+    emitting: set[asyncio.Task[None]] = set()
+
+    async def emit(count: int) -> None:
+        for _ in range(count):
+            await server.emit("news", harness.PAYLOAD)
+
+    def publish(count: int) -> None:
+        task = asyncio.create_task(emit(count))
+        emitting.add(task)
+        task.add_done_callback(emitting.discard)
+
+    path = "/socket.io/?EIO=4&transport=websocket"
+    await harness.serve_asgi(socketio.ASGIApp(server), path, publish)

@@ -1,0 +1,25 @@
+"""Channels over a broker; the kind is the scheme and query of a backend's URL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from benchmarks.subjects.broker import Client
+from channels.core import ChannelsPlugin
+
+
+@asynccontextmanager
+async def opened(url: str, kind: str) -> AsyncIterator[Client]:
+    scheme, _, query = kind.partition("?")
+    address = f"{scheme}://{url.partition('://')[2]}"
+    async with ChannelsPlugin(
+        f"{address}?{query}" if query else address,
+        arbitrary_channels_allowed=True,
+        require_broker=True,
+    ) as plugin:
+
+        async def subscribe(channels: Sequence[str]) -> AsyncIterator[bytes]:
+            return (await plugin.subscribe(channels)).iter_events()
+
+        yield Client(plugin.wait_published, subscribe)

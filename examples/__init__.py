@@ -1,0 +1,1 @@
+"""Programs that show how Channels is used; tests run every one of them."""

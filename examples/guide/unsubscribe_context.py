@@ -1,0 +1,11 @@
+from collections.abc import Callable
+
+from channels.core import ChannelsPlugin, Event
+
+
+async def watch(channels: ChannelsPlugin, show: Callable[[Event], None]) -> None:
+    async with channels.start_subscription(["foo", "bar"]) as subscriber:
+        async for event in subscriber.iter_events():
+            show(event)
+            if event == b"the end of foo":
+                await channels.unsubscribe(subscriber, ["foo"])

@@ -1,0 +1,25 @@
+from postgres_suite.contract import (
+    LiveContract,
+    NewerServerContract,
+    PollingContract,
+    PooledContract,
+    RecordContract,
+    on_postgres,
+)
+from postgres_suite.makers import AsyncpgMaker
+
+
+class TestLive(AsyncpgMaker, LiveContract): ...
+
+
+class TestPooled(AsyncpgMaker, PooledContract): ...
+
+
+class TestRecord(AsyncpgMaker, RecordContract): ...
+
+
+class TestPolling(AsyncpgMaker, PollingContract): ...
+
+
+@on_postgres(18)
+class TestOnPostgres18(AsyncpgMaker, NewerServerContract): ...

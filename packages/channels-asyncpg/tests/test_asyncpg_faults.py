@@ -1,0 +1,8 @@
+from postgres_suite.faults import FaultSuite
+from postgres_suite.fixtures import postgres_role
+from postgres_suite.makers import AsyncpgMaker
+
+__all__ = ("postgres_role",)  # a fixture
+
+
+class TestFaults(AsyncpgMaker, FaultSuite): ...

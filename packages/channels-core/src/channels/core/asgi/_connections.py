@@ -1,0 +1,139 @@
+"""Who is connected to this process, and how all of them are sent away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from channels.core.asgi._codes import CROWDED, DRAINING, Refusal
+
+logger = logging.getLogger("channels")
+
+CLOSINGS_PER_SECOND = 500
+"""How fast connections are closed in a drain, unless its deadline asks for more."""
+
+BATCH_SECONDS = 0.1
+"""Seconds from one batch of closings to the next, on average."""
+
+CHUNK = 256
+"""Connections that are looked after in one go."""
+
+
+class Client(Protocol):
+    """A connection as it is looked after."""
+
+    def tick(self) -> None:
+        """Show a sign of life, or leave if the client took nothing since the last tick."""
+        ...
+
+    async def dismiss(self, spread: float) -> None:
+        """Send what is queued, then close; a reconnect belongs into the next ``spread`` seconds."""
+        ...
+
+    def abort(self) -> None:
+        """Leave without a word."""
+        ...
+
+
+class Connections:
+    """The clients of one gateway.
+
+    Args:
+        limit: How many there may be.
+        heartbeat: Seconds from one tick to the next of each.
+        on_first: Called when a client comes and there was none.
+    """
+
+    def __init__(
+        self, limit: int, heartbeat: float, on_first: Callable[[], None] | None = None
+    ) -> None:
+        self._on_first = on_first
+        self._limit = limit
+        self._heartbeat = heartbeat
+        self._clients: set[Client] = set()
+        self._none_left = asyncio.Event()
+        self._drain: asyncio.Task[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    @property
+    def draining(self) -> bool:
+        """Whether nobody is let in any more."""
+        return self._drain is not None
+
+    def enter(self, client: Client) -> Refusal | None:
+        """Count a client in, or say why not."""
+        if self.draining:
+            return DRAINING
+        if len(self._clients) >= self._limit:
+            return CROWDED
+        if not self._clients and self._on_first is not None:
+            self._on_first()
+        self._clients.add(client)
+        return None
+
+    def leave(self, client: Client) -> None:
+        self._clients.discard(client)
+        if not self._clients:
+            self._none_left.set()
+
+    async def watch(self) -> None:
+        """Tick every client once per heartbeat, not all at once."""
+        while True:
+            clients = list(self._clients)
+            chunks = [clients[i : i + CHUNK] for i in range(0, len(clients), CHUNK)] or [[]]
+            for chunk in chunks:
+                for client in chunk:
+                    if client in self._clients:
+                        client.tick()
+                await asyncio.sleep(self._heartbeat / len(chunks))
+
+    async def drain(self, deadline: float) -> int:
+        """Let nobody in, and close all within ``deadline`` seconds; the first call counts.
+
+        Returns:
+            How many had to be left without a word.
+        """
+        if self._drain is None:
+            self._drain = asyncio.create_task(self._close_all(deadline), name="channels-drain")
+        return await asyncio.shield(self._drain)
+
+    async def _close_all(self, deadline: float) -> int:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + deadline
+        clients = list(self._clients)
+        random.shuffle(clients)
+        spread = min(deadline / 2, len(clients) / CLOSINGS_PER_SECOND)
+        count = max(1, round(spread / BATCH_SECONDS))
+        for batch in _split(clients, count):
+            for client in batch:
+                if client in self._clients:
+                    await client.dismiss(spread)
+            if count > 1:
+                await asyncio.sleep(random.uniform(0, 2 * spread / count))
+        await self._wait_until_empty(until)
+        stalled = list(self._clients)
+        for client in stalled:
+            client.abort()
+        if stalled:
+            logger.warning("%d clients did not leave in time and were cut", len(stalled))
+            await self._wait_until_empty(loop.time() + 1.0)
+        return len(stalled)
+
+    async def _wait_until_empty(self, until: float) -> None:
+        self._none_left.clear()
+        if self._clients:
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._none_left.wait()
+            except TimeoutError:
+                pass
+
+
+def _split(clients: Sequence[Client], count: int) -> list[Sequence[Client]]:
+    size = max(1, -(-len(clients) // count))
+    return [clients[start : start + size] for start in range(0, len(clients), size)]

@@ -1,0 +1,226 @@
+"""One client's stream of server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from channels.core._event import Event
+from channels.core._subscriber import Subscriber
+from channels.core.asgi._codes import CROWDED, DRAINING, Refusal
+from channels.core.asgi._connection import Connection, Receive, Scope, Send, header, query, respond
+from channels.core.asgi._connections import Client
+from channels.core.asgi._encoding import Joined
+from channels.core.asgi._lines import joined_lines, retry_line
+from channels.core.asgi._outlet import Outlet, cut
+
+if TYPE_CHECKING:
+    from channels.core.asgi._context import Context
+
+logger = logging.getLogger("channels")
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds to send what is queued, and to end the response, when a stream ends."""
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class EventStream:
+    """An ASGI application that answers one request with a channel's events, for ``EventSource``.
+
+    Made by :meth:`Gateway.event_stream`. A handler returns it, or calls it with ``scope``,
+    ``receive`` and ``send``.
+
+    Each event is a message with the payload as ``data`` and its id as ``id``, from which the
+    browser resumes by itself (``Last-Event-ID``). An event of type ``joined`` comes first, and one
+    of type ``gap`` wherever events are missing; both have a JSON object as data. While nothing
+    happens a comment is sent as a heartbeat.
+
+    Args:
+        context: What it shares with the gateway's other connections.
+        connection: What ``authorize`` is asked with. None: the one that it is called with.
+        channels: Their names.
+        history: How many of the newest events come first for a client that does not resume.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        connection: object | None,
+        channels: Sequence[str],
+        history: int,
+    ) -> None:
+        self._context = context
+        self._connection = connection
+        self._names = channels
+        self._history = history
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer the request."""
+        connection = self._connection or Connection(scope, receive, send)
+        client = _StreamClient(self._context, len(self._names) > 1, receive, send)
+        refusal = self._context.connections.enter(client)
+        try:
+            if refusal is None:
+                refusal = await self._join(client, connection, scope)
+            if refusal is not None:
+                await self._refuse(refusal, scope, send)
+            else:
+                await client.serve()
+        finally:
+            self._context.connections.leave(client)
+            if client.subscriber is not None:
+                await self._context.plugin.unsubscribe(client.subscriber)
+
+    async def _join(
+        self, client: _StreamClient, connection: object, scope: Scope
+    ) -> Refusal | None:
+        since = header(scope, "last-event-id") or query(scope, "since")
+        joined = await self._context.admission.join(connection, self._names, self._history, since)
+        if isinstance(joined, Refusal):
+            return joined
+        client.subscriber, client.joined = joined
+        return DRAINING if self._context.connections.draining else None
+
+    async def _refuse(self, refusal: Refusal, scope: Scope, send: Send) -> None:
+        retry = self._context.retry
+        if refusal in (DRAINING, CROWDED) and "text/event-stream" in (
+            header(scope, "accept") or ""
+        ):
+            # An EventSource gives up for ever at any status but 200, and tries again after this.
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            body = retry_line(retry + random.uniform(0, 2 * retry))
+            await send({"type": "http.response.body", "body": body, "more_body": False})
+            return
+        wait = [(b"retry-after", b"%d" % max(1, round(retry)))] if refusal.status == 503 else []
+        await respond(scope, send, refusal.status, refusal.reason, wait)
+
+
+class _StreamClient(Client):
+    """The client of one stream, from its response's first byte to the last."""
+
+    def __init__(self, context: Context, has_many: bool, receive: Receive, send: Send) -> None:
+        self.subscriber: Subscriber | None = None
+        self.joined = Joined({})
+        self._context = context
+        self._receive = receive
+        self._send = send
+        self._ids: dict[str, str | None] | None = {} if has_many else None
+        self._retry = context.retry
+        self._loop = asyncio.get_running_loop()
+        self._outlet: Outlet | None = None
+        self._delivery: asyncio.Task[None] | None = None
+        self._waiting: asyncio.Timeout | None = None
+        self._is_gone = False
+        self._beaten = 0
+
+    async def serve(self) -> None:
+        assert self.subscriber is not None
+        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await self._body(self._first())
+        self._outlet = Outlet(self.subscriber, self._write)
+        self._delivery = self._loop.create_task(
+            self._deliver(self._outlet), name="channels-event-stream"
+        )
+        try:
+            await self._wait_until_gone()
+        except asyncio.CancelledError:
+            # The server ends without having waited for the end of the response.
+            await self.dismiss(0.0)
+            raise
+        finally:
+            if not self._is_gone:
+                await asyncio.wait([self._delivery], timeout=CLOSE_TIMEOUT)
+            await cut(self._delivery)
+
+    async def _wait_until_gone(self) -> None:
+        try:
+            # The delivery lets this end, when it does, by setting the time out to now.
+            async with asyncio.timeout(None) as self._waiting:
+                while (await self._receive())["type"] != "http.disconnect":
+                    pass
+                self._is_gone = True
+                self._waiting = None
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting = None
+
+    # -- what the gateway does -------------------------------------------------------------
+
+    def tick(self) -> None:
+        outlet = self._outlet
+        if outlet is None:
+            return
+        if outlet.is_stuck():
+            logger.info("a client took nothing for a while; its event stream is cut")
+            self.abort()
+        elif outlet.is_idle and outlet.written == self._beaten:
+            outlet.note(self._beat)
+        self._beaten = outlet.written
+
+    async def dismiss(self, spread: float) -> None:
+        self._retry += random.uniform(0, max(self._retry, spread))
+        if self.subscriber is not None:
+            await self._context.plugin.unsubscribe(self.subscriber)
+
+    def abort(self) -> None:
+        self._is_gone = True
+        if self._delivery is not None:
+            self._delivery.cancel()
+
+    # -- delivery --------------------------------------------------------------------------
+
+    async def _deliver(self, outlet: Outlet) -> None:
+        try:
+            await outlet.pump()
+            if not self._is_gone:
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    end = {"body": retry_line(self._retry), "more_body": False}
+                    await self._send({"type": "http.response.body", **end})
+        except Exception as exc:
+            logger.debug("an event stream's client is gone", exc_info=exc)
+            self._is_gone = True
+        finally:
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                waiting.reschedule(self._loop.time())
+
+    async def _write(self, events: Sequence[Event]) -> None:
+        blocks = self._context.blocks(events)
+        if self._ids is not None:
+            blocks = [self._with_ids(*pair) for pair in zip(events, blocks, strict=True)]
+        await self._body(b"".join(blocks))
+        assert self._outlet is not None
+        self._outlet.written += 1
+
+    async def _beat(self) -> None:
+        await self._body(b":\n\n")
+
+    async def _body(self, body: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    def _first(self) -> bytes:
+        ids = self.joined.channels
+        if self._ids is not None:
+            self._ids = dict(ids)
+            identity: str | None = json.dumps(self._ids)
+        else:
+            identity = next(iter(ids.values()))
+        return retry_line(self._retry) + joined_lines(self.joined, identity)
+
+    def _with_ids(self, event: Event, block: bytes) -> bytes:
+        """Let the id stand for the place in all channels, as there are several."""
+        assert self._ids is not None
+        if event.id is None:
+            return block
+        self._ids[event.channel] = event.id
+        return b"id: %b\n" % json.dumps(self._ids).encode() + block.partition(b"\n")[2]

@@ -1,0 +1,336 @@
+"""One client's WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from channels.core._event import Event, Gap
+from channels.core._subscriber import Subscriber
+from channels.core.asgi._codes import DRAINING, CloseCode, Refusal
+from channels.core.asgi._connection import (
+    Message,
+    Receive,
+    Scope,
+    Send,
+    WebSocketConnection,
+    query,
+    respond,
+)
+from channels.core.asgi._connections import Client
+from channels.core.asgi._encoding import Joined
+from channels.core.asgi._limits import Allowance
+from channels.core.asgi._outlet import Outlet, cut
+
+if TYPE_CHECKING:
+    from channels.core.asgi._admission import Action
+    from channels.core.asgi._context import Context
+
+logger = logging.getLogger("channels")
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds to send what is queued, and to close, when a session ends."""
+
+FAIR_SHARE = 64
+"""Messages sent to one client before the others get their turn."""
+
+_END_CODES = {
+    "backlog full": (CloseCode.TOO_SLOW, "backlog full"),
+    "stopped": (CloseCode.RESTART, "service restart"),
+    "failed": (CloseCode.INTERNAL_ERROR, "internal error"),
+    "unsubscribed": (CloseCode.NORMAL, ""),
+}
+
+
+class _Close(Exception):
+    """Ends the delivery, with a code for the client."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+class WebSocketSession(Client):
+    """An accepted WebSocket whose client is subscribed, and is being sent events.
+
+    Made by :meth:`Gateway.open_websocket`. Enter it, and iterate over what the client
+    sends for as long as it shall live, also where nothing is expected of it: a client that leaves
+    is noticed by receiving. Leaving the context unsubscribes, sends what is queued, and closes.
+
+    Messages from the client are limited in size and rate; one that goes beyond ends the iteration.
+
+    Attributes:
+        connection: What it was opened with.
+        subscriber: Its subscription.
+    """
+
+    def __init__(self, context: Context, connection: WebSocketConnection) -> None:
+        self.connection = connection
+        self.subscriber = Subscriber()
+        self._context = context
+        self._connections = context.connections
+        self._receive: Receive = connection.receive
+        self._send: Send = connection.send
+        self._outlet: Outlet | None = None
+        self._delivery: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._allowance = Allowance(context.limits, self._loop.time())
+        self._receiving: asyncio.Future[None] | None = None
+        self._waiting: asyncio.Timeout | None = None
+        self._closing: tuple[int, str] | None = None
+        self._is_gone = False
+        self._is_over = False
+        self._was_closed = False
+        self._joined = Joined({})
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """The channels that the client is subscribed to."""
+        return self.subscriber.channels
+
+    # -- what the handler does -------------------------------------------------------------
+
+    async def may(self, action: Action, channel: str) -> bool:
+        """Ask ``authorize`` whether the client may do something."""
+        return await self._context.admission.allows(self.connection, channel, action)
+
+    async def send(self, data: str | bytes) -> None:
+        """Send a message to this client alone; does nothing once it is gone."""
+        if self._is_gone or self._is_over:
+            return
+        try:
+            await self._send(_message(data))
+        except Exception as exc:
+            self._lose(exc)
+
+    async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """End the session: what is queued is sent, then the socket is closed with ``code``."""
+        if self._closing is None:
+            self._closing = (code, reason)
+        await self._context.plugin.unsubscribe(self.subscriber)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if isinstance(exc, asyncio.CancelledError):
+                # The server ends without having closed its sockets.
+                await self.dismiss(0.0)
+            elif exc is not None:
+                # What the client is told now is the framework's to decide.
+                self._is_gone = True
+            await self.close()
+            await self._finish()
+            if exc is None and self._was_closed and not self._is_gone:
+                await self._hear_goodbye()
+        finally:
+            if self._delivery is not None:
+                self._delivery.cancel()
+            self._connections.leave(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        message = await self._next_message()
+        if message is None:
+            raise StopAsyncIteration
+        text: str | None = message.get("text")
+        data: str | bytes = (message.get("bytes") or b"") if text is None else text
+        limits = self._context.limits
+        if _size(data, limits.max_message_bytes) > limits.max_message_bytes:
+            await self.close(CloseCode.TOO_BIG, f"over {limits.max_message_bytes} bytes")
+            raise StopAsyncIteration
+        if not self._allowance.spend(self._loop.time()):
+            await self.close(CloseCode.TOO_FAST, "too many messages")
+            raise StopAsyncIteration
+        return data
+
+    async def _next_message(self) -> Message | None:
+        """Wait for a message; None when there will be none."""
+        if self._is_over:
+            return None
+        receiving = self._receiving = self._loop.create_future()
+        try:
+            # The delivery lets this end, when it does, by setting the time out to now.
+            async with asyncio.timeout(None) as self._waiting:
+                message = await self._receive()
+                self._waiting = None
+        except TimeoutError:
+            self._is_over = True
+            return None
+        except Exception as exc:
+            self._lose(exc)
+            return None
+        finally:
+            self._waiting = self._receiving = None
+            receiving.set_result(None)
+        if message["type"] == "websocket.disconnect":
+            self._lose(None)
+            return None
+        return message
+
+    # -- what the gateway does -------------------------------------------------------------
+
+    async def open(self, names: Sequence[str], history: int, accept: Message) -> bool:
+        """Subscribe, accept and begin to deliver; or refuse. Says whether the client is in."""
+        is_in = False
+        try:
+            if (await self._receive())["type"] != "websocket.connect":
+                return False
+            refusal = (
+                self._context.admission.refuses_origin(self.connection.scope)
+                or self._connections.enter(self)
+                or await self._join(names, history)
+            )
+            try:
+                if refusal is None:
+                    await self._begin(accept)
+                    is_in = True
+                else:
+                    await _refuse(refusal, self.connection.scope, self._send)
+            except Exception as exc:
+                self._lose(exc)
+        finally:
+            if not is_in:
+                await self._context.plugin.unsubscribe(self.subscriber)
+                self._connections.leave(self)
+        return is_in
+
+    async def _join(self, names: Sequence[str], history: int) -> Refusal | None:
+        since = query(self.connection.scope, "since")
+        joined = await self._context.admission.join(self.connection, names, history, since)
+        if isinstance(joined, Refusal):
+            return joined
+        self.subscriber, self._joined = joined
+        return DRAINING if self._connections.draining else None
+
+    async def _begin(self, accept: Message) -> None:
+        await self._send(accept)
+        first = self._context.encoding.joined(self._joined)
+        if first is not None:
+            await self._send(_message(first))
+        self._outlet = Outlet(self.subscriber, self._write)
+        self._delivery = self._loop.create_task(
+            self._deliver(self._outlet), name="channels-websocket"
+        )
+
+    def tick(self) -> None:
+        if self._outlet is not None and self._outlet.is_stuck():
+            logger.info("a client took nothing for a while; its WebSocket is cut")
+            self.abort()
+
+    async def dismiss(self, spread: float) -> None:
+        await self.close(CloseCode.RESTART, "service restart")
+
+    def abort(self) -> None:
+        self._is_gone = True
+        if self._delivery is not None:
+            self._delivery.cancel()
+        self._interrupt()
+
+    # -- delivery --------------------------------------------------------------------------
+
+    async def _deliver(self, outlet: Outlet) -> None:
+        try:
+            try:
+                await outlet.pump()
+                code, reason = self._closing or _END_CODES[self.subscriber.end_reason or "stopped"]
+            except _Close as exc:
+                code, reason = exc.code, exc.reason
+            if not self._is_gone:
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self._stop_receiving()
+                    await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                self._was_closed = True
+        except Exception as exc:
+            self._lose(exc)
+        finally:
+            self._interrupt()
+
+    async def _write(self, events: Sequence[Event]) -> None:
+        outlet = self._outlet
+        assert outlet is not None
+        try:
+            messages = self._context.messages(events)
+        except Exception:
+            logger.exception("an event cannot be encoded for clients; they are closed")
+            raise _Close(CloseCode.INTERNAL_ERROR, "internal error") from None
+        send = self._send
+        for index, message in enumerate(messages, 1):
+            if message is None:
+                gap = events[index - 1]
+                if isinstance(gap, Gap) and gap.dropped:
+                    continue
+                raise _Close(CloseCode.GAP, "events are missing")
+            await send(_message(message))
+            outlet.written += 1
+            if index % FAIR_SHARE == 0:
+                await asyncio.sleep(0)
+
+    async def _finish(self) -> None:
+        delivery = self._delivery
+        if delivery is None:
+            return
+        if self._is_gone:
+            delivery.cancel()
+        await asyncio.wait([delivery], timeout=CLOSE_TIMEOUT)
+        await cut(delivery)
+
+    async def _hear_goodbye(self) -> None:
+        """Wait until the client has answered the close: a server that ends may not have sent it."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                while (await self._receive())["type"] != "websocket.disconnect":
+                    pass
+        except Exception as exc:
+            logger.debug("a client did not answer its close", exc_info=exc)
+
+    def _lose(self, error: Exception | None) -> None:
+        if error is not None:
+            logger.debug("a client is gone", exc_info=error)
+        self._is_gone = self._is_over = True
+
+    async def _stop_receiving(self) -> None:
+        """Let nothing be received while the close is sent: granian would wait for it."""
+        self._interrupt()
+        if self._receiving is not None:
+            await asyncio.wait([self._receiving])
+
+    def _interrupt(self) -> None:
+        """Let the handler stop waiting for the client."""
+        self._is_over = True
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.reschedule(self._loop.time())
+
+
+async def _refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
+    if "websocket.http.response" in (scope.get("extensions") or {}):
+        wait = [(b"retry-after", b"5")] if refusal.status == 503 else []
+        await respond(scope, send, refusal.status, refusal.reason, wait)
+    else:
+        # A server turns this into a 403: it cannot say more before the handshake.
+        code, reason = refusal.code, refusal.reason
+        await send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+def _message(data: str | bytes) -> Message:
+    kind = "text" if isinstance(data, str) else "bytes"
+    return {"type": "websocket.send", kind: data}
+
+
+def _size(data: str | bytes, limit: int) -> int:
+    if isinstance(data, str) and len(data) <= limit < 4 * len(data):
+        return len(data.encode(errors="surrogatepass"))
+    return len(data)

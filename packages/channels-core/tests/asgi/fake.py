@@ -1,0 +1,155 @@
+"""A client, and the server between it and an application, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+from channels.core.asgi import ASGIApp
+
+
+class FakeClient:
+    """What a client sees of an ASGI application.
+
+    Attributes:
+        taking: Cleared, the client takes nothing: what the application sends does not return.
+    """
+
+    def __init__(self, app: ASGIApp, scope: dict[str, Any]) -> None:
+        self.scope = scope
+        self.taking = asyncio.Event()
+        self.taking.set()
+        self._in: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._out: asyncio.Queue[Any] = asyncio.Queue()
+        self.task = asyncio.ensure_future(app(scope, self._in.get, self._send))
+
+    async def _send(self, message: Any) -> None:
+        await self.taking.wait()
+        self._out.put_nowait(message)
+        if message["type"] == "websocket.close":
+            self.leave()
+
+    def put(self, kind: str, **content: object) -> None:
+        self._in.put_nowait({"type": kind, **content})
+
+    def say(self, data: str | bytes) -> None:
+        self.put("websocket.receive", **{"text" if isinstance(data, str) else "bytes": data})
+
+    def leave(self) -> None:
+        kind = "http.disconnect" if self.scope["type"] == "http" else "websocket.disconnect"
+        self.put(kind, code=1005)
+
+    async def message(self) -> dict[str, Any]:
+        """Return the next message from the application."""
+        async with asyncio.timeout(3):
+            message: dict[str, Any] = await self._out.get()
+            return message
+
+    @property
+    def has_nothing(self) -> bool:
+        return self._out.empty()
+
+    async def accepted(self) -> None:
+        assert (await self.message())["type"] == "websocket.accept"
+
+    async def data(self) -> str | bytes:
+        """Return the payload of the next WebSocket message."""
+        message = await self.message()
+        assert message["type"] == "websocket.send", message
+        data: str | bytes = message["text"] if "text" in message else message["bytes"]
+        return data
+
+    async def record(self) -> dict[str, Any]:
+        """Return the next message of the envelope."""
+        record: dict[str, Any] = json.loads(await self.data())
+        return record
+
+    async def closed(self) -> int:
+        """Return the close code that comes next, and wait until the application has ended."""
+        message = await self.message()
+        assert message["type"] == "websocket.close", message
+        code: int = message["code"]
+        await self.ended()
+        return code
+
+    async def refused(self) -> tuple[int, bytes]:
+        """Return status and body of the answer to a handshake or a request."""
+        start = await self.message()
+        assert start["type"].endswith("http.response.start"), start
+        body = await self.message()
+        await self.ended()
+        return start["status"], body["body"]
+
+    async def block(self) -> dict[str, str]:
+        """Return the fields of the next part of an event stream."""
+        body = (await self.message())["body"].decode()
+        fields: dict[str, str] = {}
+        for line in body.splitlines():
+            name, _, value = line.partition(": ")
+            fields[name] = f"{fields[name]}\n{value}" if name in fields else value
+        return fields
+
+    async def ended(self) -> None:
+        async with asyncio.timeout(3):
+            await self.task
+
+
+@asynccontextmanager
+async def websocket(
+    app: ASGIApp,
+    channel: str = "news",
+    *,
+    headers: Mapping[str, str] | None = None,
+    can_deny: bool = True,
+    **query: str,
+) -> AsyncIterator[FakeClient]:
+    """Open a WebSocket; leaves at the end if it has not."""
+    extensions = {"websocket.http.response": {}} if can_deny else {}
+    scope = make_scope("websocket", channel, headers, query) | {"extensions": extensions}
+    client = FakeClient(app, scope)
+    client.put("websocket.connect")
+    async with leaving(client):
+        yield client
+
+
+@asynccontextmanager
+async def event_source(
+    app: ASGIApp,
+    channel: str = "news",
+    *,
+    headers: Mapping[str, str] | None = None,
+    method: str = "GET",
+    **query: str,
+) -> AsyncIterator[FakeClient]:
+    """Send a request; leaves at the end if it has not."""
+    client = FakeClient(app, make_scope("http", channel, headers, query) | {"method": method})
+    client.put("http.request", body=b"", more_body=False)
+    async with leaving(client):
+        yield client
+
+
+@asynccontextmanager
+async def leaving(client: FakeClient) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        client.leave()
+        client.taking.set()
+        await client.ended()
+
+
+def make_scope(
+    kind: str, channel: str, headers: Mapping[str, str] | None, query: Mapping[str, str]
+) -> dict[str, Any]:
+    given = {"host": "app.example.org", **(headers or {})}
+    return {
+        "type": kind,
+        "path": f"/{channel}",
+        "path_params": {"channel": channel},
+        "query_string": urlencode(query).encode(),
+        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+    }

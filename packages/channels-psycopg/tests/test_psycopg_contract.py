@@ -1,0 +1,21 @@
+from postgres_suite.contract import (
+    LiveContract,
+    NewerServerContract,
+    PooledContract,
+    RecordContract,
+    on_postgres,
+)
+from postgres_suite.makers import PsycopgMaker
+
+
+class TestLive(PsycopgMaker, LiveContract): ...
+
+
+class TestPooled(PsycopgMaker, PooledContract): ...
+
+
+class TestRecord(PsycopgMaker, RecordContract): ...
+
+
+@on_postgres(16)
+class TestOnPostgres16(PsycopgMaker, NewerServerContract): ...

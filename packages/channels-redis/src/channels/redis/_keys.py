@@ -1,0 +1,59 @@
+"""How channels are named on the server."""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from functools import lru_cache
+
+_ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
+_CACHED = 10_000
+
+
+class Keys:
+    """Map channel names to keys and topics, injectively and together with the prefix.
+
+    A key is ``prefix:{name}:kind``. Braces and percent signs are escaped in both, so the first
+    brace ends the prefix and the next one the name: two prefixes never meet, and on a cluster
+    the name alone is the hash tag, so that all of a channel is in one slot.
+
+    Pub/Sub knows no databases, so a topic names the database it belongs to.
+    """
+
+    def __init__(self, prefix: str, database: int) -> None:
+        self._prefix = f"{prefix.translate(_ESCAPES)}:".encode()
+        self._database = b"%d" % database
+        self.tag = lru_cache(_CACHED)(_tag)
+
+    def plain(self, channel: str) -> bytes:
+        """The topic of a channel without a record."""
+        return b"%b{%b}:p%b" % (self._prefix, self.tag(channel), self._database)
+
+    def doorbell(self, channel: str) -> bytes:
+        """The topic that carries the new entries of a channel's record."""
+        return b"%b{%b}:d%b" % (self._prefix, self.tag(channel), self._database)
+
+    def stream(self, channel: str) -> bytes:
+        """The key of the record's events."""
+        return b"%b{%b}:s" % (self._prefix, self.tag(channel))
+
+    def meta(self, channel: str) -> bytes:
+        """The key of the record's top and lineage; outlives the events."""
+        return b"%b{%b}:m" % (self._prefix, self.tag(channel))
+
+    def pattern(self) -> bytes:
+        """A glob pattern that matches all keys of this prefix and hardly any other."""
+        literal = b"".join(b"\\%c" % c if c in rb"*?[]^-\\" else b"%c" % c for c in self._prefix)
+        return literal + b"{*}:[sm]"
+
+    def owns(self, key: bytes) -> bool:
+        """Tell whether a key is of this prefix."""
+        return key.startswith(self._prefix + b"{") and key.endswith((b"}:s", b"}:m"))
+
+
+def _tag(channel: str) -> bytes:
+    return channel.translate(_ESCAPES).encode()
+
+
+def slot(tag: bytes) -> int:
+    """The slot of a cluster that a hash tag belongs to."""
+    return crc_hqx(tag, 0) % 16384

@@ -1,0 +1,187 @@
+"""Sentinels and clusters whose masters die, and slots that move, under a running plugin."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+from redis.asyncio import RedisCluster as ClusterClient
+from redis.asyncio.sentinel import Sentinel
+
+from channels.core import (
+    BackendRefused,
+    ChannelsBackend,
+    HistoryRequest,
+    Message,
+    Position,
+    PublishUnconfirmed,
+)
+from channels.redis import RedisChannelsPubSubBackend, RedisChannelsStreamBackend
+from kit import RedisCluster, RedisSentinel, eventually
+
+FAST = {"heartbeat": 0.3, "timeout": 1.0, "connect_timeout": 1.0}
+
+
+def sentinel_url(sentinel: RedisSentinel, scheme: str = "redis") -> str:
+    hosts = ",".join(f"{host}:{port}" for host, port in sentinel.addresses)
+    return f"{scheme}://{hosts}/0?sentinel={sentinel.name}"
+
+
+async def failed_over(sentinel: RedisSentinel) -> None:
+    await asyncio.to_thread(sentinel.fail_over)
+
+
+async def test_sentinel_failover_that_loses_nothing(
+    private_sentinel: RedisSentinel, prove: Callable
+) -> None:
+    backend = RedisChannelsStreamBackend.from_url(
+        sentinel_url(private_sentinel, "redis+stream")
+        + "&history=10000&wait_replicas=1&heartbeat=0.3&timeout=1&connect_timeout=1"
+    )
+    async with prove(backend) as proof:
+        await proof.published(20)
+        await failed_over(private_sentinel)
+        await eventually(lambda: bool(proof.in_doubt), "no replica is left to confirm", 10)
+        await asyncio.to_thread(private_sentinel.revive_replica)
+        await proof.published(20)
+        await proof.finished()
+        assert proof.acknowledged <= set(proof.numbers)
+        assert not proof.gaps
+
+
+async def test_sentinel_failover_with_lost_writes_is_told(
+    private_sentinel: RedisSentinel, prove: Callable
+) -> None:
+    client = Sentinel(private_sentinel.addresses).master_for(private_sentinel.name)
+    backend = RedisChannelsStreamBackend(redis=client, history=10_000, **FAST)
+    async with prove(backend) as proof:
+        await proof.published(20)
+        private_sentinel.isolate_replica()
+        await proof.published(20)
+        await proof.arrived()
+        await failed_over(private_sentinel)
+        await proof.published(20)
+        await proof.finished()
+        assert proof.gaps == ["news"]
+    await client.aclose()
+
+
+async def test_sentinel_failover_of_pubsub(
+    private_sentinel: RedisSentinel, prove: Callable
+) -> None:
+    backend = RedisChannelsPubSubBackend.from_url(
+        sentinel_url(private_sentinel) + "&heartbeat=0.3&timeout=1&connect_timeout=1"
+    )
+    async with prove(backend) as proof:
+        await proof.published(20)
+        await failed_over(private_sentinel)
+        await proof.published(20)
+        await proof.finished()
+        assert proof.gaps == ["news"]
+    async with RedisChannelsPubSubBackend(
+        sentinel_url(private_sentinel).partition("?")[0], sentinel="nobody"
+    ) as wrong:
+        with pytest.raises(BackendRefused, match="no master named 'nobody'"):
+            await wrong.publish([Message("news", b"")])
+
+
+async def test_wait_replicas_says_when_there_is_none(
+    private_sentinel: RedisSentinel,
+) -> None:
+    async with RedisChannelsStreamBackend(
+        private_sentinel.master.url, wait_replicas=2, timeout=2.0
+    ) as backend:
+        (outcome,) = await backend.publish([Message("news", b"")])
+        assert isinstance(outcome, PublishUnconfirmed)
+        assert "1 of wait_replicas=2" in str(outcome)
+    async with RedisChannelsStreamBackend(private_sentinel.master.url, wait_replicas=1) as backend:
+        (outcome,) = await backend.publish([Message("news", b"")])
+        assert isinstance(outcome, Position)
+        assert outcome.offset == 2
+
+
+def on_cluster(kind: str, cluster: RedisCluster) -> ChannelsBackend:
+    if kind == "pubsub":
+        return RedisChannelsPubSubBackend(cluster.url, cluster=True, **FAST)
+    return RedisChannelsStreamBackend(
+        redis=ClusterClient.from_url(cluster.url), history=10_000, **FAST
+    )
+
+
+@pytest.fixture(scope="module")
+def movable() -> Iterator[RedisCluster]:
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("kind", ["pubsub", "stream"])
+async def test_cluster_slot_moves_while_publishing(
+    movable: RedisCluster, prove: Callable, kind: str
+) -> None:
+    slot = movable.key_slot("{news}")
+    async with prove(on_cluster(kind, movable)) as proof:
+        for _ in range(2):
+            await proof.published(20)
+            source = movable.owner(slot)
+            target = next(node for node in movable.masters if node is not source)
+            await asyncio.to_thread(movable.move_slot, slot, target)
+            await proof.published(20)
+            await proof.arrived()
+        await proof.finished()
+        if kind == "stream":
+            assert proof.acknowledged <= set(proof.numbers)
+            assert not proof.gaps
+        else:
+            assert proof.gaps == ["news", "news"]
+
+
+@pytest.mark.parametrize("kind", ["pubsub", "stream"])
+async def test_cluster_failover(private_cluster: RedisCluster, prove: Callable, kind: str) -> None:
+    slot = private_cluster.key_slot("{news}")
+    async with prove(on_cluster(kind, private_cluster)) as proof:
+        await proof.published(20)
+        await proof.arrived()
+        private_cluster.kill_master(slot)
+        await asyncio.to_thread(private_cluster.wait_failover, slot)
+        await proof.published(20)
+        await proof.finished()
+        if kind == "pubsub":
+            assert proof.gaps == ["news"]
+
+
+async def test_cluster_failover_with_lost_writes_is_told(
+    private_cluster: RedisCluster, prove: Callable
+) -> None:
+    slot = private_cluster.key_slot("{news}")
+    async with prove(on_cluster("stream", private_cluster)) as proof:
+        await proof.published(20)
+        await proof.arrived()
+        master = private_cluster.owner(slot)
+        replica = private_cluster.isolate_replica(slot)
+        before = len(proof.acknowledged)
+        await proof.published(20)
+        await proof.arrived()
+        lost = set(sorted(proof.acknowledged)[before:])
+        master.kill()
+        replica.thaw()
+        await asyncio.to_thread(private_cluster.wait_failover, slot)
+        await proof.published(20)
+        await proof.finished()
+        assert proof.gaps == ["news"]
+        history = (await proof.publisher.backend.get_history([HistoryRequest("news")]))[0]
+        assert not lost & {int(event) for event in history.events}
+
+
+async def test_cluster_listener_finds_where_slots_went(movable: RedisCluster) -> None:
+    """A slot that moved while nobody listened, and one that moves back under a listener."""
+    slot = movable.key_slot("{other}")
+    async with on_cluster("stream", movable) as backend:
+        assert await backend.publish([Message("other", b"1")])
+        source = movable.owner(slot)
+        target = next(node for node in movable.masters if node is not source)
+        await asyncio.to_thread(movable.move_slot, slot, target)
+        async with backend.listen() as listener:
+            tops = await listener.subscribe(["other"])
+            assert tops["other"].offset == 1
+            (outcome,) = await backend.publish([Message("other", b"2")])
+            assert await anext(aiter(listener)) == [b"2"]
+            assert outcome.offset == 2

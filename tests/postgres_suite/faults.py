@@ -1,0 +1,383 @@
+"""Real faults: a publisher that numbers, a subscriber that proves that nothing is missing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from channels.core import (
+    BackendException,
+    BackendRefused,
+    BackendUnavailable,
+    ChannelsPlugin,
+    Event,
+    Gap,
+    HistoryRequest,
+    Message,
+    PublishUnconfirmed,
+)
+from channels.core.postgres import PostgresChannelsBackend
+from channels.core.testing import TcpProxy
+from kit.fixtures import PostgresSpace
+from kit.postgres import PostgresServer
+from postgres_suite._maker import Maker, position, send, tapped, until
+
+faults = pytest.mark.faults
+
+QUICK: dict[str, Any] = {"heartbeat": 0.3, "timeout": 1.0, "create_schema": True}
+
+
+class Proof:
+    """A plugin whose events are numbered, and what a subscriber got of them."""
+
+    def __init__(self, plugin: ChannelsPlugin) -> None:
+        self.plugin = plugin
+        self.acknowledged: set[int] = set()
+        self.in_doubt: set[int] = set()
+        self.received: list[int | None] = []
+        """None is a gap that was told."""
+        self.gaps: list[str] = []
+        self._number = 0
+
+    async def publish(self, stop: asyncio.Event) -> None:
+        """Publish numbers until told to stop; what surely was not sent is tried again."""
+        while not stop.is_set():
+            number = self._number
+            self._number += 1
+            while True:
+                try:
+                    await self.plugin.wait_published(str(number), "proof")
+                except BackendUnavailable:
+                    await asyncio.sleep(0.02)
+                    continue
+                except PublishUnconfirmed:
+                    self.in_doubt.add(number)
+                else:
+                    self.acknowledged.add(number)
+                break
+            await asyncio.sleep(0.001)
+
+    async def receive(self, event: Event | Gap) -> None:
+        """Note what came."""
+        self.received.append(None if isinstance(event, Gap) else int(event))
+
+    async def until_received(self, n: int) -> None:
+        """Wait for so many events in all."""
+        await until(lambda: len(self.received) > n, f"{n} events", 15)
+
+    def check(self) -> None:
+        """What was acknowledged arrived once and in order, or at its place a gap was told."""
+        numbers = [number for number in self.received if number is not None]
+        assert numbers == sorted(set(numbers)), "an event came twice, or out of order"
+        assert set(numbers) <= self.acknowledged | self.in_doubt
+        before, told = -1, False
+        for number in self.received:
+            if number is None:
+                told = True
+                continue
+            missing = self.acknowledged.intersection(range(before + 1, number))
+            assert told or not missing, (
+                f"between {before} and {number}, and nobody said so: {self.received[:80]}"
+            )
+            before, told = number, False
+        assert before == max(self.acknowledged | {before}), "the last event is missing"
+        assert self.received.count(None) == len(self.gaps)
+
+
+@asynccontextmanager
+async def proof(
+    backend: PostgresChannelsBackend, publisher: PostgresChannelsBackend | None = None
+) -> AsyncIterator[Proof]:
+    """Run publisher and subscriber; on leaving wait for the last event, and check them all."""
+    gaps: list[str] = []
+    async with (
+        ChannelsPlugin(backend, channels=["proof"], on_gap=gaps.append) as plugin,
+        ChannelsPlugin(publisher or backend, channels=["proof"]) as sender,
+    ):
+        told = Proof(sender)
+        told.gaps = gaps
+        stop = asyncio.Event()
+        async with (
+            plugin.start_subscription("proof", gaps=True) as subscriber,
+            subscriber.run_in_background(told.receive, join=False),
+        ):
+            publishing = asyncio.create_task(told.publish(stop))
+            try:
+                await until(lambda: len(told.received) > 20, "events before the fault")
+                yield told
+                after = len(told.received)
+                await until(lambda: len(told.received) > after + 20, "events after it", 15)
+            finally:
+                stop.set()
+                await publishing
+            last = max(told.acknowledged)
+            await until(lambda: last in told.received[-3:], "the last event", 10)
+    told.check()
+
+
+class FaultSuite(Maker):
+    """Everything that can happen to a server, its connections and its permissions."""
+
+    @pytest.fixture(params=[0, 100_000], ids=["live", "history"])
+    def history(self, request: pytest.FixtureRequest) -> int:
+        return request.param
+
+    def verify(self, told: Proof, history: int) -> None:
+        """With history nothing was missing; without, each outage was told, and once."""
+        if history:
+            assert told.acknowledged <= set(told.received)
+            assert told.gaps == []
+        else:
+            assert told.gaps, "events may be missing, and nobody was told"
+            assert set(told.gaps) == {"proof"}
+
+    async def test_every_connection_is_terminated(
+        self, private_postgres: PostgresServer, history: int
+    ) -> None:
+        backend = self.make(private_postgres.url, history=history, **QUICK)
+        async with proof(backend) as told:
+            for _ in range(3):
+                wanted = len(told.received) + 10
+                assert private_postgres.terminate_backends() >= 2
+                await told.until_received(wanted)
+        self.verify(told, history)
+
+    @pytest.mark.parametrize("seconds", [1, *(pytest.param(s, marks=faults) for s in (10, 40))])
+    async def test_server_is_killed(
+        self, private_postgres: PostgresServer, history: int, seconds: int
+    ) -> None:
+        backend = self.make(private_postgres.url, history=history, **QUICK)
+        async with proof(backend) as told:
+            await asyncio.to_thread(private_postgres.kill)
+            await asyncio.sleep(seconds)
+            await asyncio.to_thread(private_postgres.start)
+        self.verify(told, history)
+
+    async def test_server_restarts_at_once(
+        self, private_postgres: PostgresServer, history: int
+    ) -> None:
+        backend = self.make(private_postgres.url, history=history, **QUICK)
+        async with proof(backend) as told:
+            await asyncio.to_thread(private_postgres.stop_immediately)
+            await asyncio.to_thread(private_postgres.start)
+        self.verify(told, history)
+
+    async def test_connections_are_cut(self, postgres_space: PostgresSpace, history: int) -> None:
+        async with self.proxy(postgres_space) as (proxy, url):
+            backend = self.make(url, history=history, **QUICK)
+            async with proof(backend) as told:
+                proxy.cut()
+        self.verify(told, history)
+
+    async def test_network_swallows_everything(
+        self, postgres_space: PostgresSpace, history: int
+    ) -> None:
+        async with self.proxy(postgres_space) as (proxy, url):
+            listening = self.make(url, history=history, **QUICK)
+            direct = self.make(postgres_space.url, history=history, **QUICK)
+            async with proof(listening, direct) as told:
+                proxy.stall()
+                await asyncio.sleep(1.0)  # the outage; noticed within 0.6 s
+                proxy.resume()
+        self.verify(told, history)
+
+    async def test_server_freezes(self, private_postgres: PostgresServer, history: int) -> None:
+        backend = self.make(private_postgres.url, history=history, **QUICK)
+        async with proof(backend) as told:
+            private_postgres.freeze()
+            await asyncio.sleep(1.2)
+            private_postgres.thaw()
+        self.verify(told, history)
+
+    async def test_frozen_connection_is_noticed_within_the_bound(
+        self, postgres_space: PostgresSpace
+    ) -> None:
+        async with (
+            self.proxy(postgres_space) as (proxy, url),
+            self.make(url, **QUICK) as backend,
+            tapped(backend, "a") as tap,
+        ):
+            loop = asyncio.get_running_loop()
+            proxy.stall()
+            start = loop.time()
+            assert isinstance(await tap.failed(2), BackendUnavailable)
+            assert loop.time() - start < 2 * QUICK["heartbeat"] + 0.3
+            proxy.resume()
+
+    async def test_reply_that_is_swallowed_is_in_doubt(self, postgres_space: PostgresSpace) -> None:
+        async with (
+            self.proxy(postgres_space) as (proxy, url),
+            self.make(postgres_space.url, history=10, **QUICK) as direct,
+            self.make(url, history=10, **QUICK) as backend,
+            tapped(direct, "a") as tap,
+        ):
+            await send(backend, "a", b"before")
+            proxy.swallow_replies()
+            [outcome] = await backend.publish([Message("a", b"in doubt")])
+            assert isinstance(outcome, PublishUnconfirmed)
+            proxy.resume()
+            await send(backend, "a", b"after")
+            await tap.count(3)
+            assert tap.events == [b"before", b"in doubt", b"after"]
+
+    async def test_down_is_said_at_once_and_to_all(self, private_postgres: PostgresServer) -> None:
+        async with self.make(private_postgres.url, **QUICK) as backend:
+            await send(backend, "a", b"1")
+            await asyncio.to_thread(private_postgres.kill)
+            calls = [backend.publish([Message("a", b"2")]) for _ in range(50)]
+            outcomes = [outcome for each in await asyncio.gather(*calls) for outcome in each]
+            assert all(isinstance(one, BackendUnavailable) for one in outcomes), outcomes[0]
+            with pytest.raises(BackendUnavailable):
+                async with backend.listen():
+                    pass
+            await asyncio.to_thread(private_postgres.start)
+            await send(backend, "a", b"3")
+
+    async def test_publishing_is_refused_while_listening_goes_on(
+        self, postgres_space: PostgresSpace, postgres_role: Callable[[str], str]
+    ) -> None:
+        async with self.make(postgres_space.url, history=10, **QUICK) as owner:
+            await send(owner, "a", b"1")
+            url = postgres_role(
+                "GRANT USAGE ON SCHEMA channels TO {role};"
+                "GRANT SELECT ON ALL TABLES IN SCHEMA channels TO {role}"
+            )
+            options = {**QUICK, "create_schema": False}
+            async with (
+                self.make(url, history=10, **options) as reader,
+                tapped(reader, "a") as tap,
+            ):
+                [outcome] = await reader.publish([Message("a", b"no")])
+                assert isinstance(outcome, BackendRefused), outcome
+                assert "permission denied" in str(outcome)
+                await send(owner, "a", b"2", b"3" * 20_000)
+                assert await tap.count(2) == [b"2", b"3" * 20_000]
+
+    async def test_payload_that_may_not_be_read_is_told(
+        self, postgres_space: PostgresSpace, postgres_role: Callable[[str], str]
+    ) -> None:
+        async with self.make(postgres_space.url, **QUICK) as owner:
+            await send(owner, "a", b"0")
+            url = postgres_role(
+                "GRANT USAGE ON SCHEMA channels TO {role};"
+                "GRANT SELECT ON channels.settings TO {role}"
+            )
+            async with (
+                self.make(url, **{**QUICK, "create_schema": False}) as reader,
+                tapped(reader, "a", "b") as tap,
+            ):
+                await send(owner, "a", b"x" * 20_000)
+                await send(owner, "b", b"fine")
+                await tap.until(lambda: tap.lost and tap.events, "a gap and an event")
+                assert (tap.lost, tap.events) == (["a"], [b"fine"])
+
+    async def test_row_that_is_gone_is_told(self, postgres_space: PostgresSpace) -> None:
+        async with self.make(postgres_space.url, **QUICK) as backend, tapped(backend, "a") as tap:
+            await send(backend, "a", b"x")
+            postgres_space.execute("SELECT pg_notify('a', E'\\x01' || '1L - gone')")
+            await tap.until(lambda: tap.lost, "the gap")
+            assert tap.lost == ["a"]
+
+    async def test_notify_queue_is_full(self, make_postgres: Callable[..., PostgresServer]) -> None:
+        server = make_postgres(18, settings={"max_notify_queue_pages": 64})
+        async with self.make(server.url, history=10, **QUICK) as backend:
+            await send(backend, "a", b"1")
+            with server.connect() as idler:
+                idler.execute("LISTEN a")
+                idler.execute("BEGIN")  # it reads no notification before its end
+                outcomes: list[object] = []
+                for _ in range(1000):
+                    outcomes += await backend.publish([Message("a", b"x" * 4000)] * 10)
+                    if isinstance(outcomes[-1], BackendException):
+                        break
+                assert isinstance(outcomes[-1], BackendUnavailable), outcomes[-1]
+                assert "queue" in str(outcomes[-1])
+                await backend.publish([Message("a", b"still full")])
+            await backend.publish([Message("a", b"may be too early")])
+            await send(backend, "a", b"goes on")
+
+    async def test_another_server_with_the_history_copied(
+        self, make_postgres: Callable[..., PostgresServer]
+    ) -> None:
+        """As after a failover to a standby that lacks the last events."""
+        server = make_postgres()
+        backend = self.make(server.url, history=100, **QUICK)
+        async with backend:
+            outcomes = await send(backend, "a", *[b"%d" % n for n in range(1, 11)])
+            server.execute("UPDATE channels.channel SET top = 7, server = 1")
+            server.execute("DELETE FROM channels.event WHERE seq > 7")
+            seen, old = position(outcomes[-1]), position(outcomes[3])
+            [new] = await send(backend, "a", b"new")
+            assert position(new).epoch != seen.epoch
+            assert position(new).offset == 8
+            beyond, within, top = await backend.get_history(
+                [
+                    HistoryRequest("a", since=seen),
+                    HistoryRequest("a", since=old),
+                    HistoryRequest("a", since=position(new)),
+                ]
+            )
+            assert (beyond.events, beyond.complete) == ([b"new"], True)
+            assert (within.events, within.complete) == ([b"5", b"6", b"7", b"new"], True)
+            assert (top.events, top.complete) == ([], True)
+
+    async def test_epochs_go_on_over_restarts(self, private_postgres: PostgresServer) -> None:
+        async with self.make(private_postgres.url, history=100, **QUICK) as backend:
+            [first] = await send(backend, "a", b"1")
+            for n in range(2, 5):
+                await asyncio.to_thread(private_postgres.restart)
+                await send(backend, "a", b"%d" % n)
+            [history] = await backend.get_history([HistoryRequest("a", since=position(first))])
+            assert (history.events, history.complete) == ([b"2", b"3", b"4"], True)
+
+    async def test_another_server_with_the_history_lost(
+        self, private_postgres: PostgresServer
+    ) -> None:
+        gaps: list[str] = []
+        backend = self.make(private_postgres.url, history=100, **QUICK)
+        async with (
+            ChannelsPlugin(backend, channels=["a"], on_gap=gaps.append) as plugin,
+            plugin.start_subscription("a") as subscriber,
+        ):
+            await plugin.wait_published("1", "a")
+            await asyncio.to_thread(private_postgres.restart, empty=True)
+            events = subscriber.iter_events()
+            assert await anext(events) == b"1"
+            await until(lambda: gaps, "on_gap")
+            assert gaps == ["a"]
+            async with asyncio.timeout(10):
+                while True:
+                    try:
+                        await plugin.wait_published("2", "a")
+                        break
+                    except BackendException:
+                        await asyncio.sleep(0.05)
+                assert await anext(events) == b"2"
+            await events.aclose()
+
+    async def test_shutdown_is_bounded_while_the_server_is_frozen(
+        self, private_postgres: PostgresServer
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        backend = self.make(private_postgres.url, **{**QUICK, "timeout": 30.0})
+        async with backend, tapped(backend, "a") as tap:
+            await send(backend, "a", b"1")
+            await tap.count(1)
+            private_postgres.freeze()
+            publishing = asyncio.create_task(backend.publish([Message("a", b"2")]))
+            await asyncio.sleep(0)
+            start = loop.time()
+        assert loop.time() - start < 3
+        [outcome] = await publishing
+        assert isinstance(outcome, PublishUnconfirmed), outcome
+        private_postgres.thaw()
+
+    @asynccontextmanager
+    async def proxy(self, space: PostgresSpace) -> AsyncIterator[tuple[TcpProxy, str]]:
+        """Put a network that breaks before the shared server."""
+        async with TcpProxy(space.server.host, space.server.port) as proxy:
+            yield proxy, space.server.url_for(space.name, port=proxy.port)
