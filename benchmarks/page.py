@@ -46,8 +46,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def plot(run: Run, file: Path) -> None:
-    """Draw each ratio with its spread, and the mark that it has to reach."""
-    drawn = [result for result in run.results if result.ratio]
+    """Draw each ratio with its spread and its target."""
+    drawn = [result for result in run.results if result.ratio and result.figure.under]
     with mpl.rc_context({"svg.hashsalt": run.part.name, "font.size": 9, "svg.fonttype": "none"}):
         figure = Plot(figsize=(9, 0.6 + 0.42 * len(drawn)), layout="constrained")
         axes = figure.add_subplot()
@@ -58,14 +58,13 @@ def plot(run: Run, file: Path) -> None:
             low, high = min(result.ratios), max(result.ratios)
             axes.plot([low, high], [row, row], color=color, linewidth=2, alpha=0.5)
             axes.plot(result.ratio, row, "o", color=color)
-            target = result.figure.at_least or result.figure.at_most
-            if target:
-                mark = 9 if result.figure.at_least else 8  # carets, pointing where it is good
-                axes.plot(target, row, marker=mark, color="black", markersize=8)
+            if target := result.figure.at_least or result.figure.at_most:
+                axes.plot(target, row, "|", color="black", markersize=16, zorder=1)
         axes.axvline(1, color="#b0bec5", linewidth=1, zorder=0)
         axes.set_yticks(range(len(drawn)), [result.figure.title for result in drawn])
         axes.invert_yaxis()
-        axes.set_xlabel("ratio; the black mark is the target and points to where it is met")
+        axes.set_xlabel("ratio, a black line: its target, green: met")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(axis="x", alpha=0.3)
         figure.savefig(file, metadata={"Date": None})
     # matplotlib ends lines of paths with blanks

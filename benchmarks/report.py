@@ -101,7 +101,7 @@ def figures_of(run: Run) -> list[tuple[str, str, str, str, str]]:
             number(result.ratio) if result.ratio is not None else "",
             spread(result.ratios),
             result.figure.target,
-            result.verdict + (f": {result.why_not}" if result.why_not else ""),
+            ": ".join(filter(None, (result.verdict, result.why_not))),
         )
         for result in run.results
     ]

@@ -32,6 +32,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"Channels {release}"
 html_static_path = ["_static"]
+html_css_files = ["style.css"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

@@ -10,7 +10,7 @@ RIVALS = {"broadcaster": "broadcaster", "django": "channels_redis", "socketio": 
 def fan_out(server: str, **arguments: object) -> Case:
     return Case(
         "web:fan_out",
-        {"server": server, "clients": 1_000, "events": 200, **arguments},
+        {"server": server, "clients": 1_000, "events": 100, **arguments},
         quick={"clients": 200, "events": 48},
         rival=RIVALS.get(server.removesuffix("_web")),
         core="load",
@@ -18,11 +18,11 @@ def fan_out(server: str, **arguments: object) -> Case:
 
 
 def low(server: str) -> Case:
-    return fan_out(server, pause=0.02)
+    return fan_out(server, pause=0.02, events=50)
 
 
 def eight(server: str) -> Case:
-    return fan_out(server, burst=8, ahead=2, events=400)
+    return fan_out(server, burst=8, ahead=2, events=160)
 
 
 def connection(server: str) -> Case:
@@ -55,9 +55,9 @@ nginx, written in C.""",
         "eight waiting, channels": eight("channels_web"),
         "eight waiting, litestar": eight("litestar_web"),
         "eight waiting, nchan": eight("nchan"),
-        "at once, broadcaster": fan_out("broadcaster_web", events=100),
-        "at once, socketio": fan_out("socketio_web", events=100),
-        "at once, django": fan_out("django_web", events=50),
+        "at once, broadcaster": fan_out("broadcaster_web"),
+        "at once, socketio": fan_out("socketio_web", events=40),
+        "at once, django": fan_out("django_web", events=20),
         "connection, channels": connection("channels_web"),
         "connection, litestar": connection("litestar_web"),
         "connection, raw ASGI": connection("asgi_web"),

@@ -1,5 +1,6 @@
 """The guide's snippets that publish from outside of an application, each of them run."""
 
+import asyncio
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import asyncpg
 
 from channels.asyncpg import AsyncPgChannelsBackend
 from channels.core import ChannelsPlugin
-from examples.guide import cron, job, publish_in_transaction
+from examples.guide import cron, outside, publish_in_transaction
 from kit.fixtures import PostgresSpace, RedisSpace
 
 from .running import until
@@ -27,16 +28,18 @@ def test_the_cron_job_says_what_is_wrong() -> None:
 async def test_jobs_reach_another_process(redis_space: RedisSpace) -> None:
     broker = f"redis+stream://{redis_space.url.partition('://')[2]}"
     broker += f"?history=10&key_prefix={redis_space.key_prefix}"
-    names = ["reports", "progress"]
-    async with ChannelsPlugin(broker, channels=names) as channels:
-        async with channels.start_subscription(names) as subscriber:
-            done = run_cron(broker)
-            assert (done.returncode, done.stderr) == (0, "")
-            await job.run(broker)
-            await until(lambda: subscriber.qsize == 4)
-            events = subscriber.iter_events()
-            received = [(await anext(events)).decode() for _ in range(4)]
-    assert received == ['{"report":"ready"}', '{"step":1}', '{"step":2}', '{"step":3}']
+    names = ["reports", "news", "imports"]
+    async with (
+        ChannelsPlugin(broker, channels=names) as channels,
+        channels.start_subscription(names) as subscriber,
+    ):
+        done = await asyncio.to_thread(run_cron, broker)
+        assert (done.returncode, done.stderr) == (0, "")
+        await outside.import_rows(broker, ["a"])
+        await until(lambda: subscriber.qsize == 3)
+        events = subscriber.iter_events()
+        received = [(await anext(events)).decode() for _ in range(3)]
+    assert received == ['{"report":"ready"}', '{"imported":"a"}', '{"imported":"a"}']
 
 
 async def test_a_transaction_publishes_when_it_commits(postgres_space: PostgresSpace) -> None:
@@ -44,10 +47,12 @@ async def test_a_transaction_publishes_when_it_commits(postgres_space: PostgresS
     backend = AsyncPgChannelsBackend(postgres_space.url, history=10, create_schema=True)
     connection = await asyncpg.connect(postgres_space.url)
     try:
-        async with ChannelsPlugin(backend, channels=["orders"]) as channels:
-            async with channels.start_subscription("orders") as subscriber:
-                await publish_in_transaction.order(backend, connection, "tea")
-                event = await anext(subscriber.iter_events())
+        async with (
+            ChannelsPlugin(backend, channels=["orders"]) as channels,
+            channels.start_subscription("orders") as subscriber,
+        ):
+            await publish_in_transaction.order(backend, connection, "tea")
+            event = await anext(subscriber.iter_events())
     finally:
         await connection.close()
     assert event == b'{"item":"tea"}'

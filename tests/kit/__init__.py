@@ -3,7 +3,7 @@
 See ``README.md`` beside this file; the fixtures are the pytest plugin ``kit.fixtures``.
 """
 
-from kit._binaries import missing
+from kit._binaries import PostgresVersion, missing
 from kit._ports import Port
 from kit._resp import ReplyError
 from kit._server import Server, ServerFailed
@@ -22,6 +22,7 @@ __all__ = (
     "PgBouncer",
     "Port",
     "PostgresServer",
+    "PostgresVersion",
     "RedisCluster",
     "RedisSentinel",
     "RedisServer",

@@ -216,6 +216,22 @@ def postgres_space(
     postgres_databases.give_back(name)
 
 
+@pytest.fixture(scope="session")
+def newer_server(request: pytest.FixtureRequest) -> Iterator[tuple[PostgresServer, Databases]]:
+    """Give a shared PostgreSQL of the version that the test's parameter names."""
+    with PostgresServer(request.param) as server:
+        yield server, Databases(server.url, _run)
+
+
+@pytest.fixture
+def newer_postgres(newer_server: tuple[PostgresServer, Databases]) -> Iterator[PostgresSpace]:
+    """Give an empty database on `newer_server`, whatever the run's own version is."""
+    server, databases = newer_server
+    name = databases.take()
+    yield PostgresSpace(server.url_for(name), name, server)
+    databases.give_back(name)
+
+
 @pytest.fixture
 def make_postgres() -> Iterator[Callable[..., PostgresServer]]:
     """Give a function that starts a private `PostgresServer` with the options it is given."""

@@ -10,8 +10,14 @@ import pytest
 
 from channels.core import ChannelsBackend
 from channels.core.testing import BackendContract, HistoryContract
+from kit import PostgresVersion
 from kit.fixtures import PostgresSpace
 from postgres_suite._maker import Maker
+
+
+def on_postgres(version: PostgresVersion) -> pytest.MarkDecorator:
+    """Mark a class to run on one version."""
+    return pytest.mark.parametrize("newer_server", [version], indirect=True, scope="session")
 
 
 class LiveContract(BackendContract, Maker):
@@ -66,6 +72,18 @@ class RecordContract(HistoryContract, Maker):
 
     async def lose_record(self, channel: str) -> None:
         self.postgres.execute("TRUNCATE channels.channel, channels.event")
+
+
+class NewerServerContract(RecordContract):
+    """With history, on a newer server than the run's own: mark a class with `on_postgres`."""
+
+    # Names do not depend on the version.
+    test_any_name_is_a_channel = None
+    test_similar_names_are_different_channels = None
+
+    @pytest.fixture(autouse=True)
+    def space(self, newer_postgres: PostgresSpace) -> None:
+        self.postgres = newer_postgres
 
 
 class PollingContract(RecordContract):

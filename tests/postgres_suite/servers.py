@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from channels.core import (
     BackendRefused,
     BackendUnavailable,
+    ChannelsPlugin,
     ConfigurationError,
     HistoryNotSupported,
     HistoryRequest,
@@ -25,8 +29,65 @@ from kit import PgBouncer
 from kit.fixtures import PostgresSpace
 from kit.postgres import PostgresServer
 from postgres_suite._maker import Maker, send, tapped, until
+from tools.packages import ROOT
 
 LARGE = b"large" * 4_000
+
+
+TWENTY = """
+import asyncio, importlib, os, sys
+from channels.core import Message
+
+driver = importlib.import_module(sys.argv[1])
+[kind] = [each for name, each in vars(driver).items() if name.endswith("ChannelsBackend")
+          and each.__module__ == sys.argv[1]]
+
+async def start():
+    async with kind(sys.argv[2], history=5, create_schema=True, timeout=20) as backend:
+        [outcome] = await backend.publish([Message("a", b"1")])
+        if isinstance(outcome, Exception):
+            raise outcome
+
+gate, opener = os.pipe()
+children = []
+for _ in range(20):
+    if not (child := os.fork()):
+        os.close(opener)
+        os.read(gate, 1)  # until all are there
+        asyncio.run(start())
+        os._exit(0)
+    children.append(child)
+os.close(opener)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+@asynccontextmanager
+async def speaking(asks: bool, code: str, says: str) -> AsyncIterator[int]:
+    """A server that turns everybody down, before or after it asked for the password."""
+
+    async def read(reader: asyncio.StreamReader) -> bytes:
+        return await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big") - 4)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while (await read(reader))[:2] != b"\0\3":  # protocol 3: no TLS, no GSSAPI
+                writer.write(b"N")
+            if asks:
+                writer.write(b"R" + struct.pack("!ii", 8, 3))  # in clear text
+                assert await reader.readexactly(1) == b"p"
+                assert await read(reader) == b"secret\0"
+            fields = {"S": "ВАЖНО", "V": "FATAL", "C": code, "M": says}
+            body = b"".join(f"{key}{value}\0".encode() for key, value in fields.items()) + b"\0"
+            writer.write(b"E" + struct.pack("!i", 4 + len(body)) + body)
+            await writer.drain()
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
 
 
 class ServerSuite(Maker):
@@ -64,6 +125,16 @@ class ServerSuite(Maker):
             await send(backend, "a", LARGE)
             assert postgres_space.execute("SELECT count(*) FROM channels.spill") == [(1,)]
 
+    async def test_documented_trigger(self, postgres_space: PostgresSpace) -> None:
+        page = (ROOT / "docs" / "backends" / "postgres.rst").read_text("utf-8")
+        block = re.search(r"code-block:: postgresql\n\n((?: {3}.*\n|\n)+)", page)
+        assert block is not None
+        postgres_space.execute("CREATE TABLE orders (id int, item text)")
+        postgres_space.execute(block[1])
+        async with self.make(postgres_space.url) as backend, tapped(backend, "orders") as tap:
+            postgres_space.execute("INSERT INTO orders VALUES (1, 'tea')")
+            assert await tap.count(1) == [b'{"id": 1, "item": "tea"}']
+
     async def test_history_without_tables_is_refused(self, postgres_space: PostgresSpace) -> None:
         async with self.make(postgres_space.url, history=5) as backend:
             with pytest.raises(BackendRefused, match="create_schema=True"):
@@ -87,14 +158,41 @@ class ServerSuite(Maker):
         assert postgres_space.execute('SELECT top FROM "App_Events".channel') == [(2,)]
 
     async def test_20_processes_start_at_once(self, postgres_space: PostgresSpace) -> None:
-        backends = [self.make(postgres_space.url, history=5, create_schema=True) for _ in range(20)]
-
-        async def start(number: int) -> None:
-            async with backends[number] as backend:
-                await send(backend, "a", b"%d" % number)
-
-        await asyncio.gather(*map(start, range(20)))
+        command = (sys.executable, "-c", TWENTY, type(self.make("postgresql://")).__module__)
+        process = await asyncio.create_subprocess_exec(
+            *command, postgres_space.url, stderr=subprocess.PIPE
+        )
+        _, complaints = await process.communicate()
+        assert (process.returncode, complaints.decode()) == (0, "")
         assert postgres_space.execute("SELECT top FROM channels.channel") == [(20,)]
+
+    async def test_20_lives_leave_nothing(self, postgres_space: PostgresSpace) -> None:
+        backend = self.make(postgres_space.url, history=5, create_schema=True)
+        plugin = ChannelsPlugin(backend, channels=["a"])
+        for number in range(20):
+            async with plugin, plugin.start_subscription("a") as subscriber:
+                await plugin.wait_published(str(number), "a")
+                await plugin.wait_published(LARGE, "a")
+                assert await anext(subscriber.iter_events()) == b"%d" % number
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+        await until(
+            lambda: (
+                postgres_space.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+                )
+                == [(0,)]
+            ),
+            "all connections closed",
+        )
+        async with backend:  # what no life had the time to trim, the next one does
+            await send(backend, "a", b"last")
+            await until(
+                lambda: postgres_space.execute("SELECT count(*) FROM channels.event") == [(5,)],
+                "only what is kept",
+            )
+        counts = "SELECT (SELECT count(*) FROM channels.channel), count(*) FROM channels.spill"
+        assert postgres_space.execute(counts) == [(1, 0)]
 
     async def test_live_tables_become_tables_for_history(
         self, postgres_space: PostgresSpace
@@ -187,6 +285,39 @@ class ServerSuite(Maker):
                 [outcome] = await backend.publish([Message("a", b"1")])
                 assert isinstance(outcome, BackendRefused), outcome
         server.execute(f'DROP ROLE "{postgres_space.name}_someone"')
+
+    @pytest.mark.parametrize(
+        ("asks", "code", "says", "error"),
+        [
+            (True, "28P01", "password authentication failed for user", BackendRefused),
+            (True, "28P01", "пользователь не прошёл проверку подлинности", BackendRefused),
+            (True, "3D000", "La base de données « x » n'existe pas", BackendRefused),
+            (False, "3D000", 'database "x" does not exist', BackendRefused),
+            (False, "57P03", "система баз данных запускается", BackendUnavailable),
+            (False, "57P03", "das Datenbanksystem startet", BackendUnavailable),
+            (
+                False,
+                "57P03",
+                "the database system is not yet accepting connections",
+                BackendUnavailable,
+            ),
+            (False, "53300", "tut mir leid, schon zu viele Verbindungen", BackendUnavailable),
+            (True, "53300", "remaining connection slots are reserved", BackendUnavailable),
+        ],
+    )
+    async def test_what_a_server_says_in_its_language(
+        self, asks: bool, code: str, says: str, error: type[Exception]
+    ) -> None:
+        """A password refused is for good; a server that starts is waited for."""
+        async with (
+            speaking(asks, code, says) as port,
+            self.make(f"postgresql://me:secret@127.0.0.1:{port}/x") as backend,
+        ):
+            with pytest.raises(error, match=re.escape(says)):
+                async with backend.listen():
+                    pass
+            [outcome] = await backend.publish([Message("a", b"1")])
+            assert type(outcome) is error
 
     async def test_too_many_connections_is_transient(
         self, make_postgres: Callable[..., PostgresServer]
@@ -386,8 +517,6 @@ class ServerSuite(Maker):
             )
 
     async def test_50_first_subscriptions(self, postgres_space: PostgresSpace) -> None:
-        from channels.core import ChannelsPlugin
-
         backend = self.make(postgres_space.url, history=3, create_schema=True)
         async with ChannelsPlugin(backend, arbitrary_channels_allowed=True) as plugin:
             loop = asyncio.get_running_loop()

@@ -1,8 +1,10 @@
 from postgres_suite.contract import (
     LiveContract,
+    NewerServerContract,
     PollingContract,
     PooledContract,
     RecordContract,
+    on_postgres,
 )
 from postgres_suite.makers import AsyncpgMaker
 
@@ -17,3 +19,7 @@ class TestRecord(AsyncpgMaker, RecordContract): ...
 
 
 class TestPolling(AsyncpgMaker, PollingContract): ...
+
+
+@on_postgres(18)
+class TestOnPostgres18(AsyncpgMaker, NewerServerContract): ...

@@ -493,3 +493,34 @@ async def test_drivers_that_swallow_a_cancellation_cannot_delay_the_end() -> Non
     began = time.monotonic()
     await plugin.stop()
     assert time.monotonic() - began < 0.5
+
+
+async def test_the_gap_is_told_before_the_first_event_of_a_new_connection() -> None:
+    """One that comes while the broker's word on the subscription is still on its way."""
+
+    class Hasty(MemoryChannelsBackend):
+        @asynccontextmanager
+        async def listen(self) -> AsyncIterator[Listener]:
+            async with super().listen() as listener:
+                subscribe = listener.subscribe
+
+                async def subscribe_slowly(channels: Sequence[str]) -> Any:
+                    tops = await subscribe(channels)
+                    await self.publish([Message("a", b"early")])
+                    await asyncio.sleep(0.05)
+                    return tops
+
+                listener.subscribe = subscribe_slowly  # type: ignore[method-assign]
+                yield listener
+
+    backend = FaultyBackend(Hasty())
+    async with (
+        ChannelsPlugin(backend, channels=["a"]) as plugin,
+        plugin.start_subscription("a", gaps=True) as subscriber,
+    ):
+        reader = Reader(subscriber)
+        await plugin.wait_published("1", "a")
+        await eventually(lambda: reader.payloads == [b"1"], "the first event")
+        backend.cut()
+        await eventually(lambda: b"early" in reader.payloads, "an event")
+        assert reader.payloads == [b"1", b"GAP", b"early"]

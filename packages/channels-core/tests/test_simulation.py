@@ -157,13 +157,16 @@ class Simulation:
 
     def check_stream(self, consumer: Consumer, channel: str) -> None:
         stream = [event for event in consumer.stream if event.channel == channel]
-        story = f"{channel}, asked {consumer.asked[channel]!r}: {stream}"
+
+        def story() -> str:  # a long one, told only of a failure
+            return f"{channel}, asked {consumer.asked[channel]!r}: {stream}"
+
         payloads = [bytes(event) for event in stream if not isinstance(event, Gap)]
-        assert len(set(payloads)) == len(payloads), f"an event came twice in {story}"
-        assert payloads, f"the last event did not come in {story}"
-        assert payloads[-1] == b"end", f"the last event did not come in {story}"
+        assert len(set(payloads)) == len(payloads), f"an event came twice in {story()}"
+        assert payloads, f"the last event did not come in {story()}"
+        assert payloads[-1] == b"end", f"the last event did not come in {story()}"
         if not self.history:
-            assert payloads[:-1] == sorted(payloads[:-1], key=int), f"order in {story}"
+            assert payloads[:-1] == sorted(payloads[:-1], key=int), f"order in {story()}"
             return
         asked = consumer.asked[channel]
         last = Position.parse(asked) if isinstance(asked, str) else None
@@ -176,19 +179,18 @@ class Simulation:
             assert position is not None
             if last is not None and not told:
                 epoch = position.epoch if last == BEGINNING else last.epoch
-                assert position == Position(epoch, last.offset + 1), f"a hole in {story}"
+                assert position == Position(epoch, last.offset + 1), f"a hole in {story()}"
             last, told = position, False
         if asked == -1 and not self.flushes:
             first = next(event.position for event in stream if not isinstance(event, Gap))
             assert first is not None
-            assert first.offset == 1, f"history is not whole in {story}"
+            assert first.offset == 1, f"history is not whole in {story()}"
         if not self.flushes:
-            assert not any(isinstance(event, Gap) for event in stream), f"a false gap in {story}"
+            assert not any(isinstance(event, Gap) for event in stream), f"a false gap in {story()}"
 
 
 SIMULATED = settings(
     max_examples=200,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 

@@ -1,7 +1,9 @@
 from postgres_suite.contract import (
     LiveContract,
+    NewerServerContract,
     PooledContract,
     RecordContract,
+    on_postgres,
 )
 from postgres_suite.makers import PsycopgMaker
 
@@ -13,3 +15,7 @@ class TestPooled(PsycopgMaker, PooledContract): ...
 
 
 class TestRecord(PsycopgMaker, RecordContract): ...
+
+
+@on_postgres(16)
+class TestOnPostgres16(PsycopgMaker, NewerServerContract): ...

@@ -4,6 +4,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from channels.core import (
     BackendException,
@@ -14,6 +15,10 @@ from channels.core import (
     PublishUnconfirmed,
 )
 from kit import eventually
+
+# An example that takes long tells of a busy machine, not of a defect.
+settings.register_profile("any pace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any pace")
 
 CHANNEL = "news"
 

@@ -91,6 +91,7 @@ class Channel:
         self.busy = False
         self.stale = False
         self.held: list[Event] = []
+        self.early: list[Event] = []
         self.hole: tuple[Position | None, Position | None] | None = None
         self.idle = asyncio.Event()
         self.fan_out: FanOut | None = None
@@ -231,6 +232,12 @@ class Channel:
             return position != BEGINNING
         return top.epoch != position.epoch or top.offset > position.offset
 
+    def hold_early(self, events: Sequence[Event]) -> None:
+        """Keep what a new connection brings before it is known that it lost nothing."""
+        self.early += events
+        if len(self.early) > MAX_HELD:
+            self.early.clear()  # behind a gap, which is told
+
     def hold(self, events: Sequence[Event]) -> None:
         """Keep what arrives while somebody else delivers; too much of it is read again later."""
         self.held += events
@@ -276,7 +283,7 @@ class Channel:
         for subscriber in list(self.members):
             subscriber.tell_gap(self.name)
         for subscriber, gate in list(self.joining.items()):
-            if gate.level is None:
-                gate.held.append(Gap(channel=self.name))
-            else:
+            if gate.level is not None:
                 subscriber.tell_gap(self.name)
+            elif subscriber.tells_gaps:
+                gate.held.append(Gap(channel=self.name))

@@ -105,7 +105,7 @@ class FanOut:
                     if not deliver(events):
                         self._snapshot.members[self._next - 1].refused(self._channel, events)
                         break
-            except Exception as exc:
+            except (Exception, asyncio.CancelledError) as exc:
                 self._snapshot.members[self._next - 1].failed(exc)
 
     def _serve_changed(self) -> None:

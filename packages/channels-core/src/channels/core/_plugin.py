@@ -17,6 +17,7 @@ from channels.core._errors import (
     BackendUnavailable,
     ConfigurationError,
     HistoryNotSupported,
+    InvalidPositionError,
     NotRunningError,
     PayloadTooLarge,
     SubscriberStateError,
@@ -295,7 +296,8 @@ class ChannelsPlugin:
             InvalidPositionError: ``since`` is not an event's id.
             BackendUnavailable: The broker did not confirm within ``subscribe_timeout``.
             BackendException: It refused a channel.
-            SubscriberStateError: ``subscriber`` has ended.
+            SubscriberStateError: ``subscriber`` has ended, or is joining one of ``channels``
+                by another call.
 
             After an error nothing is left behind: no subscription, no channel.
         """
@@ -322,7 +324,9 @@ class ChannelsPlugin:
     ) -> None:
         """Unsubscribe from ``channels``, or from all and end the stream after what is queued.
 
-        Never waits for the broker. Channels that it is not subscribed to are passed over.
+        With ``channels`` the stream goes on, and what it holds of them is dropped: nothing of them
+        comes after the return. Never waits for the broker. Channels that it is not subscribed
+        to are passed over.
 
         Args:
             subscriber: Whom.
@@ -336,8 +340,7 @@ class ChannelsPlugin:
         if channels is None:
             subscriber.left_all()
         else:
-            for name in names:
-                subscriber.left(name)
+            subscriber.left(names)
 
     @asynccontextmanager
     async def start_subscription(
@@ -366,15 +369,19 @@ class ChannelsPlugin:
         Args:
             subscriber: Who is subscribed to them.
             channels: One name or several.
-            limit: How many of the newest per channel. Default None: all that are kept.
+            limit: How many of the newest per channel. Default None, or -1: all that are kept.
 
         Raises:
             HistoryNotSupported: The backend keeps none.
-            SubscriberStateError: It is not subscribed to one of ``channels``.
-            BackendUnavailable: The broker cannot be reached.
+            SubscriberStateError: It is not subscribed to one of ``channels``, or the history of
+                one is being put already; nothing was put.
+            BackendUnavailable: The broker cannot be reached within ``subscribe_timeout``.
         """
         names = self._names(channels)
         self._require_history("put_subscriber_history()")
+        if limit is not None and limit < -1:
+            raise ConfigurationError(f"limit={limit}: pass how many events, or None for all kept")
+        limit = None if limit == -1 else limit
         link = self._route_here(names)
         await put_history(link.router, subscriber, names, limit, self._subscribe_timeout)
 
@@ -435,6 +442,8 @@ class ChannelsPlugin:
                 )
             since = {names[0]: since}
         positions: dict[str, Position] = {}
+        if since is not None and not isinstance(since, Mapping):
+            raise InvalidPositionError(since)
         for name, text in (since or {}).items():
             if name not in names:
                 raise ConfigurationError(f"since names {name!r}, which is not among the channels")

@@ -6,14 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from weakref import WeakSet
 
 from channels.core._backend import ChannelsBackend, History, HistoryRequest
 from channels.core._backoff import Backoff
 from channels.core._channel import Channel, Join
-from channels.core._errors import BackendException, BackendUnavailable
+from channels.core._errors import BackendException, BackendUnavailable, SubscriberStateError
 from channels.core._event import BEGINNING, Event, Position, before, is_newer
 from channels.core._fanout import MAX_HOLD
 from channels.core._subscriber import Subscriber
+from channels.core._tasks import call, end
 
 logger = logging.getLogger("channels")
 
@@ -46,6 +48,7 @@ class Router:
         self.changed: dict[str, None] = {}
         self.wake = asyncio.Event()
         self.connected = asyncio.Event()
+        self.subscribers: WeakSet[Subscriber] = WeakSet()  # those without a channel too
         self._backend = backend
         self._on_gap = on_gap
         self._on_connect = on_connect
@@ -59,16 +62,22 @@ class Router:
         """Let ``subscriber`` into a channel; False where it is in already.
 
         The join is told once the broker has confirmed the channel, which may be at once.
+
+        Raises:
+            SubscriberStateError: It is joining that channel at this moment.
         """
         channel = self.channels.get(name)
         if channel is None:
             channel = self.channels[name] = Channel(name)
-            self._change(name)
-        if channel.knows(subscriber):
+        elif subscriber.place(name) is channel:
             return False
+        elif channel.knows(subscriber):
+            raise SubscriberStateError(f"the subscriber is joining {name!r} already; wait for that")
         channel.waiting[subscriber] = join
         if channel.confirmed:
             channel.confirm()
+        else:
+            self._change(name)
         return True
 
     def leave(self, subscriber: Subscriber, names: Iterable[str]) -> None:
@@ -116,6 +125,7 @@ class Router:
         for name in names:
             if (channel := self.channels.get(name)) is not None:
                 channel.confirmed = False
+                channel.early.clear()
 
     def confirm(self, tops: Mapping[str, Position | None]) -> None:
         """Note that channels are subscribed, and what their records' tops were then."""
@@ -126,6 +136,7 @@ class Router:
             if not self._backend.keeps_history:
                 if channel.was_confirmed:
                     self._gap(channel)
+                    self._take_early(channel)
             elif channel.position is None:
                 channel.position = top or BEGINNING
             elif channel.is_behind(top):
@@ -160,12 +171,21 @@ class Router:
             channel = self.channels.get(name)
             if channel is None:
                 continue
-            if channel.busy:
+            if channel.was_confirmed and not channel.confirmed and not self._backend.keeps_history:
+                channel.hold_early(run)  # the gap before them is yet to be told
+            elif channel.busy:
                 channel.hold(run)
             else:
                 self._advance(channel, run)
         if self._fan_outs:
             await asyncio.wait(self._fan_outs)
+
+    def _take_early(self, channel: Channel) -> None:
+        early, channel.early = channel.early, []
+        if channel.busy:
+            channel.hold(early)
+        elif early:
+            self._advance(channel, early)
 
     def _advance(self, channel: Channel, run: Sequence[Event]) -> None:
         reached = channel.position
@@ -268,16 +288,15 @@ class Router:
             channel.position = None
             return
         events = history.events
-        if not history.complete:
+        if reached is None:
+            events = ()  # the gap was told when the record could not be read
+        elif not history.complete:
             self._gap(channel)
-            if events and (oldest := events[0].position) is not None:
-                channel.advance(before(oldest))
-            else:
-                channel.advance(history.position or BEGINNING)
-        elif reached is not None:
+        else:
             events = [event for event in events if is_newer(event, reached)]
-        if events and (newest := events[-1].position) is not None:
-            channel.advance(newest)
+        newest = events[-1].position if events else history.position
+        channel.advance(newest or BEGINNING)
+        if events:
             channel.deliver(events, reached)
 
     async def read(self, requests: Sequence[HistoryRequest], patience: float) -> Sequence[History]:
@@ -291,7 +310,12 @@ class Router:
         deadline = loop.time() + patience
         while True:
             try:
-                return await self._backend.get_history(requests)
+                histories = await call(self._backend.get_history(requests))
+                if len(histories) != len(requests):
+                    raise RuntimeError(
+                        f"{len(histories)} histories came for {len(requests)} requests"
+                    )
+                return histories
             except BackendUnavailable:
                 if loop.time() > deadline:
                     raise
@@ -306,25 +330,14 @@ class Router:
 
     # -- the end ---------------------------------------------------------------------------
 
-    def subscribers(self) -> set[Subscriber]:
-        return {
-            subscriber
-            for channel in self.channels.values()
-            for subscriber in (*channel.members, *channel.joining, *channel.waiting)
-        }
-
     async def close(self, error: Exception) -> None:
         """End every stream, and fail who still waits to join."""
-        tasks = [*self._fan_outs, *([self._repairer] if self._repairer else [])]
-        for task in tasks:
-            task.cancel()
         for channel in self.channels.values():
             for join in list(channel.waiting.values()):
                 join.fail(error)
-        for subscriber in self.subscribers():
+        for subscriber in list(self.subscribers):
             subscriber.end("stopped")
-        if tasks:
-            await asyncio.wait(tasks)
+        await end(*self._fan_outs, *([self._repairer] if self._repairer else []))
 
 
 def _by_channel(events: Sequence[Event]) -> Iterator[tuple[str, Sequence[Event]]]:

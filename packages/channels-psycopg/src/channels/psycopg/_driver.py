@@ -251,26 +251,46 @@ def _translated() -> Iterator[None]:
         raise ConnectionLost(f"PostgreSQL: the connection was lost: {exc}") from exc
 
 
+# libpq gives no SQLSTATE for a failed connection, only the server's words, in its language.
+_REFUSED = re.compile(
+    r"authentication failed|does not exist|no pg_hba\.conf entry|pg_hba\.conf rejects"
+    r"|permission denied|not permitted to log in|not currently accepting connections"
+    r"|no password supplied"
+)
 _NOT_NOW = re.compile(
-    r"starting up|shutting down|in recovery|not yet accepting|too many (clients|connections)"
-    r"|connection slots|terminating connection|could not fork|out of memory"
+    r"too many (clients|connections)|connection slots|terminating connection|shutting down"
+    r"|starting up|in recovery|not yet accepting|could not fork|out of memory"
 )
 
 
 @contextmanager
 def _connecting() -> Iterator[None]:
-    """Translate what connecting raises; libpq gives no SQLSTATE there, only the server's words."""
+    """Translate what connecting raises.
+
+    What cannot be told counts as transient, because what is refused is not sent again.
+    """
     try:
         yield
     except psycopg.ProgrammingError as exc:
         raise BackendRefused(f"cannot connect to PostgreSQL: {exc}") from exc
     except psycopg.OperationalError as exc:
-        said = str(exc)
-        if ("FATAL:" in said or "no password supplied" in said) and not _NOT_NOW.search(said):
-            raise BackendRefused(f"cannot connect to PostgreSQL: {said}") from exc
-        raise BackendUnavailable(f"cannot connect to PostgreSQL: {said}") from exc
+        kind = BackendRefused if _is_refused(exc) else BackendUnavailable
+        raise kind(f"cannot connect to PostgreSQL: {exc}") from exc
     except (psycopg.Error, OSError) as exc:
         raise BackendUnavailable(f"cannot connect to PostgreSQL: {exc}") from exc
+
+
+def _is_refused(exc: psycopg.OperationalError) -> bool:
+    said = str(exc)
+    if _NOT_NOW.search(said):
+        return False
+    if _REFUSED.search(said):
+        return True
+    # A server that is not ready, or full, says so before it asks for the password; libpq puts two
+    # spaces before what a server says, and none before words of its own.
+    pgconn = exc.pgconn
+    asked = pgconn is not None and bool(pgconn.used_password or pgconn.needs_password)
+    return asked and re.search(r":  \S", said) is not None
 
 
 def _array(values: list[object]) -> str:

@@ -10,4 +10,12 @@ from channels.uvicorn._frames import Frames
 from channels.uvicorn._protocol import EXTENSION, VERSION
 from channels.uvicorn._sansio import SansIOProtocol
 
-__all__ = ("EXTENSION", "VERSION", "FrameConnection", "Frames", "SansIOProtocol", "Sink", "Source")
+__all__ = (
+    "EXTENSION",
+    "FrameConnection",
+    "Frames",
+    "SansIOProtocol",
+    "Sink",
+    "Source",
+    "VERSION",
+)

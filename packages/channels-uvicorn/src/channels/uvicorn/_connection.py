@@ -59,6 +59,7 @@ class FrameConnection:
     """
 
     __slots__ = (
+        "__weakref__",
         "_held",
         "_held_size",
         "_is_open",

@@ -137,7 +137,11 @@ class PublishContract(Suite):
         async with self.backend() as backend, self.tap(backend, *ODD_NAMES) as tap:
             for count, name in enumerate(ODD_NAMES, 1):
                 await publish(backend, name, b"event")
-                await tap.until(lambda n=count: len(tap.events) >= n, f"an event of {name!r}")
+
+                def has_come(count: int = count) -> bool:
+                    return len(tap.events) >= count
+
+                await tap.until(has_come, f"an event of {name!r}")
                 came = tap.events[count - 1]
                 assert came.channel == name, f"published to {name!r}, arrived from {came.channel!r}"
             assert_same(tap.events, [b"event"] * len(ODD_NAMES), "one event of each channel")
