@@ -36,7 +36,7 @@ class Gate:
 
     __slots__ = ("held", "level", "max_held", "overflowed")
 
-    def __init__(self, max_held: int = MAX_HELD) -> None:
+    def __init__(self, max_held: int) -> None:
         self.held: list[Event] = []
         self.max_held = max_held
         self.overflowed = False
@@ -123,7 +123,7 @@ class Channel:
         waiting, self.waiting = self.waiting, {}
         for subscriber, join in waiting.items():
             if join.reads(self.name):
-                self.joining[subscriber] = Gate()
+                self.joining[subscriber] = Gate(MAX_HELD)
             else:
                 self.admit(subscriber)
             join.confirm(self.name)

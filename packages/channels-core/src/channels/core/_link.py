@@ -75,6 +75,7 @@ class Link:
         async with AsyncExitStack() as steps:  # the last one first
             for step in (
                 self._leave_backend,
+                self.router.close,
                 self._supervisor.stop,
                 self._end_streams,
                 self._end_publisher,
@@ -102,7 +103,7 @@ class Link:
             logger.error("stopped with %d events that could not be published", unsent)
 
     async def _end_streams(self) -> None:
-        await self.router.close(NotRunningError("the plugin stopped"))
+        self.router.end_streams(NotRunningError("the plugin stopped"))
 
     async def _leave_backend(self) -> None:
         await self.backend.__aexit__(None, None, None)

@@ -237,7 +237,8 @@ class Publisher:
         self.nudge()
         while self.pending or self._flying:
             self._settled.clear()
-            self._wake.set()  # that of another thread may be under way still
+            if self.pending:
+                self._wake.set()  # that of another thread may be under way still
             await self._settled.wait()
 
     async def close(self) -> int:

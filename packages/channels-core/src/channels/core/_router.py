@@ -11,7 +11,12 @@ from weakref import WeakSet
 from channels.core._backend import ChannelsBackend, History, HistoryRequest
 from channels.core._backoff import Backoff
 from channels.core._channel import Channel, Join
-from channels.core._errors import BackendException, BackendUnavailable, SubscriberStateError
+from channels.core._errors import (
+    BackendException,
+    BackendUnavailable,
+    NotRunningError,
+    SubscriberStateError,
+)
 from channels.core._event import BEGINNING, Event, Position, before, is_newer
 from channels.core._fanout import MAX_HOLD
 from channels.core._subscriber import Subscriber
@@ -55,6 +60,7 @@ class Router:
         self._holes: dict[str, Channel] = {}
         self._repairer: asyncio.Task[None] | None = None
         self._fan_outs: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     # -- what is wanted --------------------------------------------------------------------
 
@@ -232,7 +238,13 @@ class Router:
     # -- repair ----------------------------------------------------------------------------
 
     async def catch_up(self, channel: Channel) -> None:
-        """Bring a channel to where its record is now."""
+        """Bring a channel to where its record is now.
+
+        Raises:
+            NotRunningError: The plugin stopped.
+        """
+        if self._closed:
+            raise NotRunningError("the plugin stopped")
         self._read_again(channel)
         await channel.idle.wait()
 
@@ -249,6 +261,8 @@ class Router:
 
     def _repair(self, channel: Channel) -> None:
         self._holes[channel.name] = channel
+        if self._closed:
+            return
         if self._repairer is None or self._repairer.done():
             self._repairer = asyncio.create_task(self._repair_all(), name="channels-repair")
 
@@ -304,6 +318,7 @@ class Router:
 
         Raises:
             BackendException: What the last try said.
+            NotRunningError: The plugin stopped.
         """
         backoff = Backoff()
         loop = asyncio.get_running_loop()
@@ -317,6 +332,8 @@ class Router:
                     )
                 return histories
             except BackendUnavailable:
+                if self._closed:
+                    raise NotRunningError("the plugin stopped") from None
                 if loop.time() > deadline:
                     raise
             await backoff.pause()
@@ -330,13 +347,19 @@ class Router:
 
     # -- the end ---------------------------------------------------------------------------
 
-    async def close(self, error: Exception) -> None:
-        """End every stream, and fail who still waits to join."""
+    def end_streams(self, error: Exception) -> None:
+        """End every stream, and fail who still waits to join; begin no repair any more."""
+        self._closed = True
+        if self._repairer is not None:
+            self._repairer.cancel()
         for channel in self.channels.values():
             for join in list(channel.waiting.values()):
                 join.fail(error)
         for subscriber in list(self.subscribers):
             subscriber.end("stopped")
+
+    async def close(self) -> None:
+        """End what still runs; no connection is left that could begin more of it."""
         await end(*self._fan_outs, *([self._repairer] if self._repairer else []))
 
 
