@@ -23,6 +23,7 @@ from channels.core import (
     NotRunningError,
     Subscriber,
     SubscriberStateError,
+    _fanout,
 )
 from channels.core.testing import FaultyBackend
 from kit import eventually
@@ -106,17 +107,26 @@ async def test_unsubscribed_while_it_joins_further_channels_it_leaves_nothing_be
         assert subscriber.channels == frozenset()
 
 
-async def test_joining_one_channel_twice_at_the_same_time_is_refused() -> None:
+@pytest.mark.parametrize("fails", [False, True])
+async def test_of_two_joins_of_one_channel_the_second_waits_for_the_first(fails: bool) -> None:
     async with Plugin() as plugin:
         subscriber = await plugin.subscribe("a")
+        await plugin.subscribe("b")
         with plugin.faults.stall("subscribe"):
-            first = asyncio.create_task(plugin.subscribe("b", subscriber=subscriber))
-            await eventually(lambda: plugin.faults.calls["subscribe"] == 2, "the call")
-            with pytest.raises(SubscriberStateError, match="'b'"):
-                await plugin.subscribe(["c", "b"], subscriber=subscriber)
-        await first
-        assert subscriber.channels == {"a", "b"}
-        assert await plugin.subscribe(["a", "b"], subscriber=subscriber) is subscriber
+            joins = [
+                asyncio.create_task(plugin.subscribe(["b", "c"], subscriber=subscriber)),
+                asyncio.create_task(plugin.subscribe("b", subscriber=subscriber)),
+            ]
+            await eventually(lambda: plugin.faults.calls["subscribe"] == 3, "the call")
+            assert not any(join.done() for join in joins)
+            if fails:
+                joins[0].cancel()
+        await asyncio.wait(joins)
+        assert joins[0].cancelled() == fails
+        assert joins[1].result() is subscriber
+        assert subscriber.channels == ({"a", "b"} if fails else {"a", "b", "c"})
+        await plugin.fill(1, "b")
+        await eventually(lambda: subscriber.qsize == 1, "the event")
 
 
 async def test_who_left_all_its_channels_by_name_is_ended_by_the_stop_too() -> None:
@@ -188,6 +198,31 @@ async def test_who_leaves_and_joins_again_gets_the_channel_in_order(
         first = 0 if "history" in options else 2
         assert await take(subscriber, 9 - first) == numbers(range(first, 9))
         assert subscriber.qsize == 0
+
+
+async def test_who_leaves_and_joins_again_within_a_fan_out_gets_its_run_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_fanout, "CHUNK", 1)
+    monkeypatch.setattr(_fanout, "MAX_HOLD", -1.0)
+    async with Plugin() as plugin:
+        first, sink = await plugin.subscribe("a"), Sink()
+        first.attach(sink)
+        others = [await plugin.subscribe("a") for _ in range(20)]
+        last = others[-1]
+        await plugin.fill(1)
+        while not sink.events:  # the others wait for their turns
+            await asyncio.sleep(0)
+        assert last.qsize == 0
+        await plugin.unsubscribe(last, "a")
+        await plugin.subscribe("a", history=-1, subscriber=last)
+        again = Sink()
+        last.attach(again)
+        await eventually(lambda: all(other.qsize for other in others[:-1]), "the others' events")
+        await plugin.fill(1, first=1)
+        await eventually(lambda: others[0].qsize == 2 and len(again.events) > 1, "the next")
+        await asyncio.sleep(0)
+        assert again.shown == ["0", "1"]
 
 
 # -- a sink joins further channels -----------------------------------------------------------

@@ -32,6 +32,7 @@ from channels.core import (
     SubscriberStateError,
     _channel,
     _fanout,
+    _join,
 )
 from kit import virtual_clock
 from kit.simulated_broker import SimulatedBackend
@@ -234,7 +235,12 @@ class Simulation:
             for name in CHANNELS
             if name not in consumer.left and name not in consumer.asked and self.rng.random() < 0.7
         ]
-        await self.subscribe(channels, None, consumer)
+        joined = False
+        try:
+            joined = await self.subscribe(channels, None, consumer) is not None
+        finally:
+            if not joined:  # it may have been handed something before that failed
+                consumer.left.update(channels)
 
     async def subscribe(
         self,
@@ -251,7 +257,13 @@ class Simulation:
         consumer = consumer or Consumer(subscriber, self.rng)
         for channel in channels:
             consumer.asked.setdefault(channel, (since or {}).get(channel) or history)
-            consumer.starts.setdefault(channel, subscriber.position(channel))
+            # A live one may have been handed events since it was let in.
+            place = subscriber.place(channel)
+            if isinstance(place, _channel.Channel):
+                consumer.starts.setdefault(channel, place.starts.get(subscriber))
+            else:  # it was in, and left while it waited for the others
+                consumer.starts.setdefault(channel, None)
+                consumer.left.add(channel)
         return consumer
 
     async def put_history(self, consumer: Consumer) -> None:
@@ -292,7 +304,9 @@ class Simulation:
         assert len(set(events)) == len(events), f"an event came twice in {story}"
         for event in events:
             assert event.id == self.ids.get(bytes(event), event.id), f"another id in {story}"
-        if consumer.lives:
+        # With room for one, the mark of a gap takes the place of what follows: told as well.
+        is_dropped = bool(stream) and isinstance(stream[-1], Gap) and stream[-1].dropped
+        if consumer.lives and not (self.limits and is_dropped):
             assert events, f"nothing came in {story}"
             assert events[-1] == b"end", f"the last event did not come in {story}"
             assert consumer.subscriber.position(channel) == events[-1].position
@@ -354,6 +368,7 @@ def small_portions(wanted: bool) -> Iterator[None]:
             patch.setattr(_fanout, "CHUNK", 1)
             patch.setattr(_fanout, "MAX_HOLD", -1.0)
             patch.setattr(_channel, "MAX_HELD", MANY)
+            patch.setattr(_join, "MAX_READS", 100)
         yield
 
 

@@ -122,7 +122,11 @@ class Backlog:
         self._head = [event for event in reversed(waiting) if event.channel != channel]
         self._tail = []
         self._bytes = sum(map(len, self._head))
-        return [event for event in waiting if event.channel == channel]
+        withdrawn = [event for event in waiting if event.channel == channel]
+        if self._missing is not None and channel in self._missing:
+            del self._missing[channel]
+            withdrawn.append(Gap(channel=channel, dropped=True))
+        return withdrawn
 
     def _forget(self, channels: Collection[str]) -> None:
         """Drop all that waits of ``channels``."""

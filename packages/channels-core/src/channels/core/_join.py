@@ -111,7 +111,10 @@ class Joining:
                 read[name] += history.events
                 tops[name] = history.position
         for name in names:
-            if not self._is_met(name, tops):
+            is_lost = tops.get(name) is None and bool(self._gate(name).held)
+            if is_lost:  # the gate holds what came before the record was lost
+                self._gate(name).held.clear()
+            if is_lost or not self._is_met(name, tops):
                 incomplete.add(name)
                 read[name].append(Gap(channel=name))
         self._note_recovery(names, incomplete)
@@ -254,7 +257,7 @@ async def _put_before_live(
                 if channel.joining.get(subscriber) is not gate or subscriber.end_reason:
                     return
                 if isinstance(event, Gap):
-                    subscriber.tell_gap(name)
+                    subscriber.tell_gap(name, dropped=event.dropped)
                 else:
                     waited = waited or subscriber.is_full(event)
                     await subscriber.put(event)
@@ -277,7 +280,7 @@ async def _put_before_live(
     finally:
         if channel.joining.get(subscriber) is gate:
             if is_behind or gate.overflowed:
-                subscriber.tell_gap(name)
+                subscriber.tell_gap(name, dropped=True)
             newer = gate.take_beyond(covered)
             enter(channel, subscriber, covered, subscriber.position(name))
             if newer:

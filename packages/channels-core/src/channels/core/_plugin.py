@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -296,20 +296,22 @@ class ChannelsPlugin:
             InvalidPositionError: ``since`` is not an event's id.
             BackendUnavailable: The broker did not confirm within ``subscribe_timeout``.
             BackendException: It refused a channel.
-            SubscriberStateError: ``subscriber`` has ended, or is joining one of ``channels``
-                by another call.
+            SubscriberStateError: ``subscriber`` has ended.
 
             After an error nothing is left behind: no subscription, no channel.
         """
         names = self._names(channels)
         requests = self._history_requests(names, history, since)
         link = self._route_here(names)
+        turn: AbstractAsyncContextManager[object] = nullcontext()
         if subscriber is None:
             subscriber = self._make_subscriber(gaps, max_backlog_bytes)
-        elif subscriber.end_reason is not None:
+        elif subscriber.end_reason is None:
+            turn = subscriber.turn()
+        else:
             raise SubscriberStateError(f"the subscriber has ended: {subscriber.end_reason}")
         try:
-            async with asyncio.timeout(self._subscribe_timeout):
+            async with asyncio.timeout(self._subscribe_timeout), turn:
                 await Joining(link.router, subscriber, requests, self._subscribe_timeout).run()
         except TimeoutError:
             reason = "" if link.outage is None else f": {link.outage}"

@@ -15,7 +15,6 @@ from channels.core._errors import (
     BackendException,
     BackendUnavailable,
     NotRunningError,
-    SubscriberStateError,
 )
 from channels.core._event import BEGINNING, Event, Position, before, is_newer
 from channels.core._fanout import MAX_HOLD
@@ -68,17 +67,12 @@ class Router:
         """Let ``subscriber`` into a channel; False where it is in already.
 
         The join is told once the broker has confirmed the channel, which may be at once.
-
-        Raises:
-            SubscriberStateError: It is joining that channel at this moment.
         """
         channel = self.channels.get(name)
         if channel is None:
             channel = self.channels[name] = Channel(name)
-        elif subscriber.place(name) is channel:
-            return False
         elif channel.knows(subscriber):
-            raise SubscriberStateError(f"the subscriber is joining {name!r} already; wait for that")
+            return False
         channel.waiting[subscriber] = join
         if channel.confirmed:
             channel.confirm()

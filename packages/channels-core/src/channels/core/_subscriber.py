@@ -82,6 +82,7 @@ class Subscriber(Backlog):
         "_replayed",
         "_room",
         "_sink",
+        "_turn",
         "_worker",
         "recovered",
         "unrecovered",
@@ -104,6 +105,7 @@ class Subscriber(Backlog):
         self._on_end: Callable[[], None] | None = None
         self._on_drop: Callable[[Subscriber, Event], None] | None = None
         self._end_reason: EndReason | None = None
+        self._turn: asyncio.Lock | None = None
         self._replayed: list[Event] | None = None
         self._places: dict[str, Place] = {}
         self._positions: dict[str, Position] = {}
@@ -132,6 +134,15 @@ class Subscriber(Backlog):
         self._on_drop = on_drop
         if max_backlog_bytes is not None:
             self._max_bytes = max_backlog_bytes
+
+    def turn(self) -> asyncio.Lock:
+        """Return what lets one call at a time join it to further channels.
+
+        The next one then knows which channels it is in for certain.
+        """
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        return self._turn
 
     # -- what it is in ---------------------------------------------------------------------
 
@@ -426,11 +437,11 @@ class Subscriber(Backlog):
         self._discard()
         self.end("failed")
 
-    def tell_gap(self, channel: str) -> None:
-        """Mark in the stream that events of ``channel`` are missing here."""
+    def tell_gap(self, channel: str, *, dropped: bool = False) -> None:
+        """Mark in the stream that events of ``channel`` are missing here; see :class:`Gap`."""
         if not self._tells_gaps or self._end_reason is not None:
             return
-        gap = Gap(channel=channel)
+        gap = Gap(channel=channel, dropped=dropped)
         if self._sink is not None and not self.qsize and self._hand((gap,)):
             return
         self._queue_from(channel, ())
