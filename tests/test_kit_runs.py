@@ -27,10 +27,12 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Py
 
 
 HOLD_SERVERS = """if 1:
-    import sys, time
+    import signal, sys, time
     from kit import PostgresServer, RedisServer
     from kit._home import home
     from kit._tree import descendants
+    # what a shell starts in the background ignores it, and so do its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     redis, postgres = RedisServer(), PostgresServer()
     redis.start(), postgres.start()
     pids = [redis.pid, postgres.pid, *descendants(postgres.pid), home.guardian_pid]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from channels.core import (
+    BEGINNING,
     BackendUnavailable,
     ChannelsBackend,
     Event,
@@ -23,6 +25,40 @@ from channels.core import (
 from channels.core.memory import MemoryChannelsBackend
 
 
+class Lineage(MemoryChannelsBackend):
+    """Memory whose records can begin an epoch that descends from the one before.
+
+    Attributes:
+        bases: For each epoch that descends from another, that one and the last offset of it.
+    """
+
+    def __init__(self, history: int) -> None:
+        super().__init__(history)
+        self.bases: dict[str, Position] = {}
+
+    def fail_over(self, channel: str, lost: int) -> None:
+        record = self._records.get(channel)
+        if record is None:
+            return
+        for _ in range(min(lost, len(record.events))):
+            record.events.pop()
+            record.offset -= 1
+        base, record.epoch = record.top, secrets.token_hex(6)
+        self.bases[record.epoch] = base
+
+    def _read(self, request: HistoryRequest) -> History:
+        record = self._records.get(request.channel)
+        since = request.since
+        if record is not None and since is not None and since != BEGINNING:
+            epoch, offset = record.epoch, since.offset
+            while epoch != since.epoch and epoch in self.bases:
+                epoch, base = self.bases[epoch]
+                offset = min(offset, base)
+            if epoch == since.epoch:
+                request = request._replace(since=Position(record.epoch, offset))
+        return super()._read(request)
+
+
 class SimulatedBackend(ChannelsBackend):
     """Memory's records behind a network that delays, repeats, swallows and breaks.
 
@@ -32,7 +68,7 @@ class SimulatedBackend(ChannelsBackend):
     """
 
     def __init__(self, rng: random.Random, history: int) -> None:
-        self.memory = MemoryChannelsBackend(history)
+        self.memory = Lineage(history)
         self.keeps_history = history > 0
         self.rng = rng
         self.is_up = True
@@ -62,6 +98,10 @@ class SimulatedBackend(ChannelsBackend):
     def flush(self, channel: str) -> None:
         """Lose the record of a channel; the next event begins another epoch."""
         self.memory._records.pop(channel, None)
+
+    def fail_over(self, channel: str, lost: int) -> None:
+        """Come back without the last writes; the next epoch remembers where it began."""
+        self.memory.fail_over(channel, lost)
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         await self.trouble()
@@ -138,7 +178,13 @@ class SimulatedListener:
                 batch = list(await upcoming)
                 await self._backend.delay()
                 self._check()
-                if self._backend.keeps_history and not self._backend.calm:
+                if not self._backend.calm and rng.random() < 0.03:
+                    lost = rng.choice(batch)
+                    assert isinstance(lost, Event)
+                    await self._inner.unsubscribe([lost.channel])
+                    batch = [e for e in batch if isinstance(e, Event) and e.channel != lost.channel]
+                    batch.insert(rng.randint(0, len(batch)), Lost((lost.channel,)))
+                elif self._backend.keeps_history and not self._backend.calm:
                     if seen and rng.random() < 0.05:
                         batch = [*rng.sample(seen, 1), *batch]  # comes twice
                     if self._backend.swallows and rng.random() < 0.05:

@@ -29,9 +29,6 @@ class Order(Model):
     item: Mapped[str] = mapped_column(unique=True)
 
 
-# What it itself uses of SQLAlchemy's is deprecated from 2.1 on.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:advanced_alchemy")
-@pytest.mark.filterwarnings("ignore:The declarative_mixin decorator")
 class AlchemySuite(Maker):
     """An event is published if, and only if, the row beside it is stored."""
 

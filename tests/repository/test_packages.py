@@ -36,7 +36,7 @@ TAKEN = {
     "utils",
     "worker",
 }
-# What else may be imported where: the test kit is used under pytest.
+# What else may be imported where: the test kit is used under pytest, a module may need an extra.
 ALSO_ALLOWED = {
     "channels.core.testing": {"pytest", "pytest_asyncio"},
     "channels.uvicorn.wsproto": {"wsproto"},

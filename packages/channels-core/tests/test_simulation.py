@@ -1,8 +1,8 @@
-"""Random joins, leaves, cancellations, outages and cuts; every stream must add up.
+"""Random joins, leaves, cancellations, outages, cuts and restarts; every stream must add up.
 
-Each consumer's stream is checked for contiguity: within an epoch, offsets go up by one, and where
-they do not, or where the epoch changes, a gap was told. At the end, with the broker at peace, every
-live consumer has come to the top of the record.
+Each consumer's stream is checked for contiguity: offsets go up by one, also from an epoch to one
+that descends from it, and where they do not a gap was told. At the end, with the broker at peace,
+every live consumer has come to the top of the record.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import asyncio
 import logging
 import random
 from collections import Counter
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,86 +26,157 @@ from channels.core import (
     ChannelsPlugin,
     Event,
     Gap,
+    NotRunningError,
     Position,
     Subscriber,
+    SubscriberStateError,
+    _channel,
+    _fanout,
+    _join,
 )
 from kit import virtual_clock
 from kit.simulated_broker import SimulatedBackend
 
 CHANNELS = ["a", "b", "c"]
+MANY = 20
+"""Events held before they are read again, few enough to happen."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Consumer:
-    """One subscriber, how it joined, and what it was handed."""
+    """One subscriber, how it joined each channel, and what it was handed."""
 
     subscriber: Subscriber
-    asked: dict[str, object]
+    rng: random.Random
+    asked: dict[str, object] = field(default_factory=dict)
+    starts: dict[str, Position | None] = field(default_factory=dict)
     stream: list[Event] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
     left: set[str] = field(default_factory=set)
+    busy: bool = False
 
-    async def iterate(self) -> None:
-        async for event in self.subscriber.iter_events():
-            self.stream.append(event)
+    async def iterate(self, slowly: bool) -> None:
+        while self.subscriber.end_reason is None or self.subscriber.qsize:
+            async for event in self.subscriber.iter_events():
+                self.stream.append(event)
+                if slowly and self.rng.random() < 0.2:
+                    await asyncio.sleep(self.rng.choice((0, 0.01, 0.2)))
+                if self.rng.random() < 0.05:
+                    break
 
-    def take(self, events: object) -> bool:
-        assert isinstance(events, (list, tuple))
+    def take(self, events: Sequence[Event]) -> bool:
+        if self.busy:
+            return False
         self.stream.extend(events)
         return True
 
+    def take_slowly(self, events: Sequence[Event]) -> bool:
+        taken = self.take(events)
+        if taken and self.rng.random() < 0.3:
+            self.busy = True
+            asyncio.get_running_loop().call_later(self.rng.choice((0, 0.01, 0.2)), self.ready)
+        return taken
+
+    def ready(self) -> None:
+        self.busy = False
+        self.subscriber.ready()
+
+    @property
+    def lives(self) -> bool:
+        return self.subscriber.end_reason is None
+
 
 class Simulation:
-    def __init__(self, seed: int, steps: int, history: int, flushes: bool) -> None:
+    """A plugin, its consumers, and what befalls them.
+
+    Args:
+        seed: Decides everything.
+        steps: How much happens.
+        history: Events kept per channel; 0: none.
+        flushes: Whether records are lost, which makes gaps.
+        limits: Whether backlogs are limited and consumers slow, which makes drops.
+    """
+
+    def __init__(
+        self, seed: int, steps: int, *, history: int, flushes: bool = False, limits: bool = False
+    ) -> None:
         self.rng = random.Random(seed)
         self.steps = steps
         self.history = history
         self.flushes = flushes
+        self.limits = limits
         self.backend = SimulatedBackend(self.rng, history)
         self.gaps: Counter[str] = Counter()
         self.consumers: list[Consumer] = []
-        self.joins: list[asyncio.Task[None]] = []
+        self.doing: list[asyncio.Task[None]] = []
+        self.ids: dict[bytes, str] = {}
         self.published = 0
 
     async def run(self) -> None:
+        rng = self.rng
         self.plugin = ChannelsPlugin(
             self.backend,
             channels=CHANNELS,
             subscribe_timeout=3,
+            max_backlog=rng.choice((1, 2, 5, None)) if self.limits else None,
+            backlog_strategy=rng.choice(("backoff", "dropleft", "disconnect")),
             on_gap=lambda channel: self.gaps.update([channel]),
         )
-        async with self.plugin:
-            for _ in range(self.steps):
-                await self.step()
-            await self.calm_down()
-            self.check()
-            for consumer in self.consumers:
-                await self.plugin.unsubscribe(consumer.subscriber)
-                if consumer.task is not None:
-                    await consumer.task
-            assert not any(self.plugin.subscriber_count(channel) for channel in CHANNELS)
+        with small_portions(rng.random() < 0.5):
+            async with self.plugin:
+                for _ in range(self.steps):
+                    await self.step()
+                await self.calm_down()
+                self.check()
+                for consumer in self.consumers:
+                    await self.plugin.unsubscribe(consumer.subscriber)
+                    if consumer.task is not None:
+                        await consumer.task
+                assert not any(self.plugin.subscriber_count(channel) for channel in CHANNELS)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         assert not others, others
 
     async def step(self) -> None:
         rng = self.rng
-        match rng.choices(
-            ["publish", "join", "leave", "cancel", "cut", "outage", "back", "flush", "sleep"],
-            [40, 12, 5, 3, 3, 2, 4, 2 if self.flushes else 0, 25],
-        )[0]:
+        events = {
+            "publish": 40,
+            "wait": 5 if self.history else 0,  # it may overtake the queue
+            "join": 12,
+            "further": 5,
+            "put": 4 if self.history else 0,
+            "leave": 5,
+            "quit": 2,
+            "cancel": 4,
+            "cut": 3,
+            "outage": 2,
+            "back": 4,
+            "flush": 2 if self.flushes else 0,
+            "fail over": 2 if self.history else 0,
+            "restart": 0.5,
+            "sleep": 25,
+        }
+        live = [consumer for consumer in self.consumers if consumer.lives]
+        match rng.choices([*events], [*events.values()])[0]:
             case "publish":
                 for _ in range(rng.choice((1, 1, 1, 5, 20))):
-                    self.published += 1
-                    self.plugin.publish(str(self.published), rng.choice(CHANNELS))
+                    self.plugin.publish(self.payload(), rng.choice(CHANNELS))
+            case "wait":
+                self.do(self.wait_published(self.payload(), rng.choice(CHANNELS)))
             case "join":
-                self.joins.append(asyncio.create_task(self.join()))
-            case "leave" if self.consumers:
-                consumer = rng.choice(self.consumers)
+                self.do(self.join())
+            case "further" if live:
+                self.do(self.join_further(rng.choice(live)))
+            case "put" if live:
+                self.do(self.put_history(rng.choice(live)))
+            case "leave" if live:
+                consumer = rng.choice(live)
                 channels = rng.sample(CHANNELS, rng.randint(1, 2))
-                await self.plugin.unsubscribe(consumer.subscriber, channels)
                 consumer.left.update(channels)
-            case "cancel" if self.joins:
-                rng.choice(self.joins).cancel()
+                await self.plugin.unsubscribe(consumer.subscriber, channels)
+            case "quit" if live:
+                await self.plugin.unsubscribe(rng.choice(live).subscriber)
+            case "cancel" if self.doing:
+                rng.choice(self.doing).cancel()
             case "cut":
                 self.backend.cut()
             case "outage":
@@ -112,42 +186,109 @@ class Simulation:
                 self.backend.is_up = True
             case "flush":
                 self.backend.flush(rng.choice(CHANNELS))
+            case "fail over":
+                # Without a flush nothing that somebody may have been handed is lost.
+                self.backend.fail_over(rng.choice(CHANNELS), rng.choice((0, 0, 1, 3)))
+            case "restart":
+                await self.plugin.stop()
+                assert not any(consumer.lives for consumer in self.consumers)
+                await self.plugin.start()
             case "sleep":
                 await asyncio.sleep(rng.choice((0, 0, 0.001, 0.05, 1.0)))
+
+    def payload(self) -> str:
+        self.published += 1
+        return str(self.published)
+
+    def do(self, action: Coroutine[Any, Any, None]) -> None:
+        self.doing.append(asyncio.create_task(action))
+
+    async def wait_published(self, payload: str, channel: str) -> None:
+        try:
+            ids = await self.plugin.wait_published(payload, channel)
+        except (BackendException, NotRunningError):
+            return
+        assert bool(ids) == bool(self.history)
+        self.ids.update({payload.encode(): at for at in ids.values()})
 
     async def join(self) -> None:
         rng = self.rng
         channels = rng.sample(CHANNELS, rng.randint(1, 3))
-        history = rng.choice((None, -1, 3)) if self.history else None
-        since: dict[str, str | None] | None = None
         old = rng.choice(self.consumers) if self.consumers and self.history else None
+        since: dict[str, str | None] | None = None
         if old is not None and rng.random() < 0.3:
             positions = old.subscriber.positions
             since = {channel: positions.get(channel) for channel in channels}
-        try:
-            subscriber = await self.plugin.subscribe(channels, history, since, gaps=True)
-        except BackendException:
+        consumer = await self.subscribe(channels, since)
+        if consumer is None:
             return
-        asked: dict[str, object] = {
-            channel: (since or {}).get(channel) or history for channel in channels
-        }
-        consumer = Consumer(subscriber, asked)
         self.consumers.append(consumer)
+        slowly = self.limits and rng.random() < 0.7
         if rng.random() < 0.5:
-            subscriber.attach(consumer.take)
+            consumer.subscriber.attach(consumer.take_slowly if slowly else consumer.take)
         else:
-            consumer.task = asyncio.create_task(consumer.iterate())
+            consumer.task = asyncio.create_task(consumer.iterate(slowly))
+
+    async def join_further(self, consumer: Consumer) -> None:
+        channels = [
+            name
+            for name in CHANNELS
+            if name not in consumer.left and name not in consumer.asked and self.rng.random() < 0.7
+        ]
+        joined = False
+        try:
+            joined = await self.subscribe(channels, None, consumer) is not None
+        finally:
+            if not joined:  # it may have been handed something before that failed
+                consumer.left.update(channels)
+
+    async def subscribe(
+        self,
+        channels: list[str],
+        since: dict[str, str | None] | None,
+        consumer: Consumer | None = None,
+    ) -> Consumer | None:
+        history = self.rng.choice((None, -1, 3)) if self.history else None
+        known = None if consumer is None else consumer.subscriber
+        try:
+            subscriber = await self.plugin.subscribe(channels, history, since, known, gaps=True)
+        except (BackendException, NotRunningError, SubscriberStateError):
+            return None
+        consumer = consumer or Consumer(subscriber, self.rng)
+        for channel in channels:
+            consumer.asked.setdefault(channel, (since or {}).get(channel) or history)
+            # A live one may have been handed events since it was let in.
+            place = subscriber.place(channel)
+            if isinstance(place, _channel.Channel):
+                consumer.starts.setdefault(channel, place.starts.get(subscriber))
+            else:  # it was in, and left while it waited for the others
+                consumer.starts.setdefault(channel, None)
+                consumer.left.add(channel)
+        return consumer
+
+    async def put_history(self, consumer: Consumer) -> None:
+        """Put it for who had none, and only once, so that every event comes once."""
+        channels = [name for name, asked in consumer.asked.items() if asked is None]
+        for channel in channels:
+            consumer.asked[channel] = "put"
+        limit = self.rng.choice((None, None, 4))
+        try:
+            await self.plugin.put_subscriber_history(consumer.subscriber, channels, limit)
+        except (BackendException, NotRunningError, SubscriberStateError):
+            return
 
     async def calm_down(self) -> None:
         self.backend.is_up = True
         self.backend.calm = True
-        await asyncio.sleep(20)
-        for outcome in await asyncio.gather(*self.joins, return_exceptions=True):
+        await asyncio.sleep(30)
+        for outcome in await asyncio.gather(*self.doing, return_exceptions=True):
             assert outcome is None or isinstance(outcome, asyncio.CancelledError), outcome
         # What was swallowed last can only be noticed by what comes next, or by a reconnect.
         for channel in CHANNELS:
             await self.plugin.wait_published("end", channel)
-        await asyncio.sleep(5)
+            await asyncio.sleep(30)
+
+    # -- what must hold --------------------------------------------------------------------
 
     def check(self) -> None:
         for consumer in self.consumers:
@@ -156,41 +297,84 @@ class Simulation:
                     self.check_stream(consumer, channel)
 
     def check_stream(self, consumer: Consumer, channel: str) -> None:
+        asked, start = consumer.asked[channel], consumer.starts[channel]
         stream = [event for event in consumer.stream if event.channel == channel]
-
-        def story() -> str:  # a long one, told only of a failure
-            return f"{channel}, asked {consumer.asked[channel]!r}: {stream}"
-
-        payloads = [bytes(event) for event in stream if not isinstance(event, Gap)]
-        assert len(set(payloads)) == len(payloads), f"an event came twice in {story()}"
-        assert payloads, f"the last event did not come in {story()}"
-        assert payloads[-1] == b"end", f"the last event did not come in {story()}"
+        story = f"{channel}, asked {asked!r} at {start}, {consumer.subscriber.end_reason}: {stream}"
+        events = [event for event in stream if not isinstance(event, Gap)]
+        assert len(set(events)) == len(events), f"an event came twice in {story}"
+        for event in events:
+            assert event.id == self.ids.get(bytes(event), event.id), f"another id in {story}"
+        # With room for one, the mark of a gap takes the place of what follows: told as well.
+        is_dropped = bool(stream) and isinstance(stream[-1], Gap) and stream[-1].dropped
+        if consumer.lives and not (self.limits and is_dropped):
+            assert events, f"nothing came in {story}"
+            assert events[-1] == b"end", f"the last event did not come in {story}"
+            assert consumer.subscriber.position(channel) == events[-1].position
+            assert consumer.subscriber.qsize == 0
         if not self.history:
-            assert payloads[:-1] == sorted(payloads[:-1], key=int), f"order in {story()}"
+            numbers = [int(event) for event in events if event != b"end"]
+            assert numbers == sorted(numbers), f"order in {story}"
             return
-        asked = consumer.asked[channel]
-        last = Position.parse(asked) if isinstance(asked, str) else None
+        if asked == "put" and start is not None:
+            for part in (True, False):
+                kept = [e for e in stream if isinstance(e, Gap) or self.is_before(e, start) is part]
+                self.check_contiguity(kept, None, story)
+        else:
+            since = Position.parse(asked) if isinstance(asked, str) else None
+            self.check_contiguity(stream, since, story)
+        lost = [event for event in stream if isinstance(event, Gap) and not event.dropped]
+        if not self.flushes:
+            assert not lost, f"a false gap in {story}"
+            if asked == -1 and stream and not isinstance(stream[0], Gap):
+                assert stream[0].position is not None
+                assert stream[0].position.offset == 1, f"history is not whole in {story}"
+
+    def is_before(self, event: Event, start: Position) -> bool:
+        at = event.position
+        if at is None:
+            return False
+        epoch, offset = start
+        while epoch != at.epoch and epoch in self.backend.memory.bases:
+            epoch, offset = self.backend.memory.bases[epoch]
+        return epoch == at.epoch and at.offset <= offset
+
+    def check_contiguity(self, stream: list[Event], last: Position | None, story: str) -> None:
         told = False
         for event in stream:
+            position = event.position
             if isinstance(event, Gap):
                 told = True
                 continue
-            position = event.position
             assert position is not None
             if last is not None and not told:
-                epoch = position.epoch if last == BEGINNING else last.epoch
-                assert position == Position(epoch, last.offset + 1), f"a hole in {story()}"
+                assert self.follows(position, last), f"a hole before {position} in {story}"
             last, told = position, False
-        if asked == -1 and not self.flushes:
-            first = next(event.position for event in stream if not isinstance(event, Gap))
-            assert first is not None
-            assert first.offset == 1, f"history is not whole in {story()}"
-        if not self.flushes:
-            assert not any(isinstance(event, Gap) for event in stream), f"a false gap in {story()}"
+
+    def follows(self, position: Position, last: Position) -> bool:
+        if last == BEGINNING:
+            return position.offset == 1
+        epoch, reached = position.epoch, last.offset
+        while epoch != last.epoch and epoch in self.backend.memory.bases:
+            epoch, base = self.backend.memory.bases[epoch]
+            reached = min(reached, base)
+        return epoch == last.epoch and position.offset == reached + 1
+
+
+@contextmanager
+def small_portions(wanted: bool) -> Iterator[None]:
+    """Let fan-outs yield after every subscriber, and what is held overflow soon."""
+    with pytest.MonkeyPatch.context() as patch:
+        if wanted:
+            patch.setattr(_fanout, "CHUNK", 1)
+            patch.setattr(_fanout, "MAX_HOLD", -1.0)
+            patch.setattr(_channel, "MAX_HELD", MANY)
+            patch.setattr(_join, "MAX_READS", 100)
+        yield
 
 
 SIMULATED = settings(
     max_examples=200,
+    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
@@ -200,19 +384,35 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, logger="channels")
 
 
+def simulate(seed: int, steps: int, **options: Any) -> None:
+    virtual_clock.run(Simulation(seed, steps, **options).run())
+
+
 @SIMULATED
 @given(seed=st.integers(0, 2**32), steps=st.integers(10, 150))
 def test_nothing_is_lost_or_repeated_within_the_history(seed: int, steps: int) -> None:
-    virtual_clock.run(Simulation(seed, steps, history=100_000, flushes=False).run())
+    simulate(seed, steps, history=100_000)
 
 
 @SIMULATED
 @given(seed=st.integers(0, 2**32), steps=st.integers(10, 150))
 def test_every_gap_is_told_where_history_is_short_or_lost(seed: int, steps: int) -> None:
-    virtual_clock.run(Simulation(seed, steps, history=5, flushes=True).run())
+    simulate(seed, steps, history=5, flushes=True)
+
+
+@SIMULATED
+@given(seed=st.integers(0, 2**32), steps=st.integers(10, 150))
+def test_every_drop_is_told_where_backlogs_are_limited(seed: int, steps: int) -> None:
+    simulate(seed, steps, history=100_000, limits=True)
+
+
+@SIMULATED
+@given(seed=st.integers(0, 2**32), steps=st.integers(10, 150))
+def test_every_gap_and_drop_is_told_where_both_are_limited(seed: int, steps: int) -> None:
+    simulate(seed, steps, history=5, flushes=True, limits=True)
 
 
 @SIMULATED
 @given(seed=st.integers(0, 2**32), steps=st.integers(10, 150))
 def test_without_history_nothing_is_repeated_or_out_of_order(seed: int, steps: int) -> None:
-    virtual_clock.run(Simulation(seed, steps, history=0, flushes=False).run())
+    simulate(seed, steps, history=0)

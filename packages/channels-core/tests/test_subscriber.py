@@ -117,6 +117,15 @@ def test_drops_are_told_in_their_place() -> None:
     assert [type(e) for e in dropleft._waiting()] == [Gap, Event, Event]
 
 
+def test_an_eviction_is_told_behind_the_replay_before_it() -> None:
+    subscriber = Subscriber(1, "dropleft")
+    subscriber.configure(tells_gaps=True)
+    subscriber.replay([Gap(channel="a"), *events(1, 2)])
+    for e in events(3, 4, 5):
+        subscriber.put_nowait(e)
+    assert [bytes(e) for e in subscriber._waiting()] == [b"", b"1", b"2", b"", b"5"]
+
+
 def test_a_hook_sees_each_drop() -> None:
     dropped: list[tuple[Subscriber, Event]] = []
     subscriber = Subscriber(1)

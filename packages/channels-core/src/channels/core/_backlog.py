@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import takewhile
 from typing import Final, Literal, get_args
 
 from channels.core._errors import ConfigurationError
@@ -56,10 +57,8 @@ class Backlog:
         """How many events wait for the consumer."""
         return len(self._head) + len(self._tail) + len(self._front or ())
 
-    def _is_limited(self) -> bool:
-        return self._max_backlog is not None or self._max_bytes is not None
-
-    def _is_full(self, event: Event) -> bool:
+    def is_full(self, event: Event) -> bool:
+        """Tell whether ``event`` would exceed the limits."""
         if self._max_backlog is not None and len(self._head) + len(self._tail) >= self._max_backlog:
             return True
         return (
@@ -70,13 +69,14 @@ class Backlog:
 
     def _offer(self, event: Event) -> bool:
         """Take ``event`` if the strategy allows; say whether it was taken."""
-        if self._is_full(event):
+        if self.is_full(event):
             if self._strategy != "dropleft":
-                self._drop(event)
+                if not isinstance(event, Gap):
+                    self._drop(event)
                 if self._tells_gaps:
                     self._missing = {**(self._missing or {}), event.channel: None}
                 return False
-            while self._is_full(event):
+            while self.is_full(event):
                 self._evict()
         self._append(event)
         return True
@@ -110,6 +110,7 @@ class Backlog:
 
     def _discard(self) -> None:
         self._head, self._tail, self._front, self._bytes = _EMPTY, [], None, 0
+        self._missing = None
 
     def _put_front(self, events: Iterable[Event]) -> None:
         """Put ``events`` before all that waits, past the limits."""
@@ -121,7 +122,22 @@ class Backlog:
         self._head = [event for event in reversed(waiting) if event.channel != channel]
         self._tail = []
         self._bytes = sum(map(len, self._head))
-        return [event for event in waiting if event.channel == channel]
+        withdrawn = [event for event in waiting if event.channel == channel]
+        if self._missing is not None and channel in self._missing:
+            del self._missing[channel]
+            withdrawn.append(Gap(channel=channel, dropped=True))
+        return withdrawn
+
+    def _forget(self, channels: Collection[str]) -> None:
+        """Drop all that waits of ``channels``."""
+        if self._missing is not None:
+            self._missing = {name: None for name in self._missing if name not in channels} or None
+        front, head, tail = (
+            [event for event in part or () if event.channel not in channels]
+            for part in (self._front, self._head, self._tail)
+        )
+        self._front, self._head, self._tail = front or None, head, tail
+        self._bytes = sum(map(len, head)) + sum(map(len, tail))
 
     def _evict(self) -> None:
         front, self._front = self._front, None
@@ -133,8 +149,9 @@ class Backlog:
             self._drop(evicted)
             gap = Gap(channel=evicted.channel, dropped=True)
         if self._tells_gaps:
-            marked = {event.channel for event in front or () if isinstance(event, Gap)}
-            if gap.channel not in marked:
+            # The marks are the last in front: what is before them came before what was evicted.
+            marks = takewhile(lambda event: isinstance(event, Gap), front or ())
+            if gap.channel not in {mark.channel for mark in marks}:
                 self._front = [gap, *(front or ())]
 
     def _drop(self, event: Event) -> None:

@@ -36,7 +36,7 @@ class Gate:
 
     __slots__ = ("held", "level", "max_held", "overflowed")
 
-    def __init__(self, max_held: int = MAX_HELD) -> None:
+    def __init__(self, max_held: int) -> None:
         self.held: list[Event] = []
         self.max_held = max_held
         self.overflowed = False
@@ -123,7 +123,7 @@ class Channel:
         waiting, self.waiting = self.waiting, {}
         for subscriber, join in waiting.items():
             if join.reads(self.name):
-                self.joining[subscriber] = Gate()
+                self.joining[subscriber] = Gate(MAX_HELD)
             else:
                 self.admit(subscriber)
             join.confirm(self.name)
@@ -283,7 +283,7 @@ class Channel:
         for subscriber in list(self.members):
             subscriber.tell_gap(self.name)
         for subscriber, gate in list(self.joining.items()):
-            if gate.level is None:
-                gate.held.append(Gap(channel=self.name))
-            else:
+            if gate.level is not None:
                 subscriber.tell_gap(self.name)
+            elif subscriber.tells_gaps:
+                gate.held.append(Gap(channel=self.name))

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Self
 
 from channels.core._errors import InvalidPositionError
 
-_ID = re.compile(r"([A-Za-z0-9_.~]{1,64})-(0|[1-9][0-9]{0,18})", re.ASCII)
+_ID = re.compile(r"([A-Za-z0-9_.~]{1,64})-(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
 class Position(NamedTuple):

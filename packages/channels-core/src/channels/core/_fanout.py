@@ -75,8 +75,12 @@ class FanOut:
         )
 
     def change(self, subscriber: Subscriber, target: Target | None) -> None:
-        """Serve ``subscriber`` through ``target`` when its turn comes; None: it has left."""
-        self._changed[subscriber] = target
+        """Serve ``subscriber`` through ``target`` when its turn comes; None: it has left.
+
+        Who left and came back meanwhile came after this run.
+        """
+        if self._changed.get(subscriber, target) is not None or target is None:
+            self._changed[subscriber] = target
 
     def run(self) -> bool:
         """Serve until everybody is served, or the time is up; say whether everybody is."""
@@ -105,7 +109,7 @@ class FanOut:
                     if not deliver(events):
                         self._snapshot.members[self._next - 1].refused(self._channel, events)
                         break
-            except Exception as exc:
+            except (Exception, asyncio.CancelledError) as exc:
                 self._snapshot.members[self._next - 1].failed(exc)
 
     def _serve_changed(self) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TypeVar
 
 from channels.core._backend import History, HistoryRequest
 from channels.core._channel import Channel, Gate
-from channels.core._errors import SubscriberStateError
+from channels.core._errors import BackendUnavailable, NotRunningError, SubscriberStateError
 from channels.core._event import BEGINNING, Event, Gap, Position, before
 from channels.core._router import Router
 from channels.core._subscriber import Subscriber
+
+T = TypeVar("T")
 
 MAX_READS = 5
 """How often a history is read while publishers overflow the gate, before a gap is told."""
@@ -56,6 +59,7 @@ class Joining:
 
     async def run(self) -> None:
         entered: list[str] = []
+        self._router.subscribers.add(self._subscriber)
         try:
             self._unconfirmed = set(self._requests)
             for name in self._requests:
@@ -68,14 +72,20 @@ class Joining:
             wanted = [name for name in entered if self.reads(name)]
             if wanted:
                 await self._read_history(wanted)
+            self._check_alive()
         except BaseException:
             self._router.leave(self._subscriber, entered)
-            for name in entered:
-                self._subscriber.left(name)
+            self._subscriber.left(entered)
             raise
         finally:
             if self._done.done() and not self._done.cancelled():
                 self._done.exception()
+
+    def _check_alive(self) -> None:
+        if self._subscriber.end_reason == "stopped":
+            raise NotRunningError("the plugin stopped")
+        if self._subscriber.end_reason == "unsubscribed":
+            raise SubscriberStateError("the subscriber was unsubscribed while it joined channels")
 
     async def _read_history(self, names: list[str]) -> None:
         """Read until each history meets what its gate holds; then let the subscriber in."""
@@ -101,10 +111,13 @@ class Joining:
                 read[name] += history.events
                 tops[name] = history.position
         for name in names:
-            if not self._is_met(name, tops):
+            is_lost = tops.get(name) is None and bool(self._gate(name).held)
+            if is_lost:  # the gate holds what came before the record was lost
+                self._gate(name).held.clear()
+            if is_lost or not self._is_met(name, tops):
                 incomplete.add(name)
                 read[name].append(Gap(channel=name))
-        self._note_recovery(incomplete)
+        self._note_recovery(names, incomplete)
         replay: list[Event] = []
         for name in names:
             replay += self._enter_live(name, read[name], tops.get(name))
@@ -150,11 +163,12 @@ class Joining:
         enter(channel, self._subscriber, top, handed)
         return events
 
-    def _note_recovery(self, incomplete: set[str]) -> None:
+    def _note_recovery(self, names: list[str], incomplete: set[str]) -> None:
         self._incomplete = incomplete
-        asked = {name for name, request in self._requests.items() if request and request.since}
+        asked = {name for name in names if (request := self._requests[name]) and request.since}
         if asked:
-            self._subscriber.unrecovered |= asked & incomplete
+            before = self._subscriber.unrecovered - asked
+            self._subscriber.unrecovered = before | (asked & incomplete)
             self._subscriber.recovered = not self._subscriber.unrecovered
 
 
@@ -174,56 +188,103 @@ def enter(
 
 
 async def put_history(
-    router: Router, subscriber: Subscriber, names: Iterable[str], limit: int | None, patience: float
+    router: Router, subscriber: Subscriber, names: Sequence[str], limit: int | None, patience: float
 ) -> None:
     """Put into a live subscriber's stream what lies before its start in each channel.
 
     One channel after the other. What the channel delivers meanwhile waits behind its history.
     """
-    for name in names:
-        channel = router.channels.get(name)
-        if channel is None or subscriber not in channel.members:
-            raise SubscriberStateError(f"the subscriber is not subscribed to {name!r}")
+    channels = [_joined(router, subscriber, name) for name in names]
+    for channel in channels:
+        if subscriber in channel.joining:
+            # It joined with history that goes beyond what the channel has come to.
+            await _within(patience, router.catch_up(channel))
         start = channel.starts.get(subscriber)
-        [history] = await router.read([HistoryRequest(name)], patience)
+        history = await _read(router, HistoryRequest(channel.name), patience)
         events = _before_start(history, start)
         if limit is not None:
             events = events[max(0, len(events) - limit) :]
         if events and subscriber in channel.members:
-            await _put_in_front(router, subscriber, channel, events, patience)
+            await _put_before_live(router, subscriber, channel, events, patience)
             if start is not None and subscriber in channel.members:
                 channel.starts[subscriber] = start
 
 
-async def _put_in_front(
+def _joined(router: Router, subscriber: Subscriber, name: str) -> Channel:
+    channel = router.channels.get(name)
+    if channel is None or subscriber.place(name) is not channel:
+        raise SubscriberStateError(f"the subscriber is not subscribed to {name!r}")
+    gate = channel.joining.get(subscriber)
+    if gate is not None and gate.level is None:
+        raise SubscriberStateError(f"history of {name!r} is being put into the stream already")
+    return channel
+
+
+async def _read(router: Router, request: HistoryRequest, patience: float) -> History:
+    [history] = await _within(patience, router.read([request], patience))
+    return history
+
+
+async def _within(seconds: float, waiting: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await waiting
+    except TimeoutError:
+        raise BackendUnavailable(f"history could not be read within {seconds:g} s") from None
+
+
+async def _put_before_live(
     router: Router,
     subscriber: Subscriber,
     channel: Channel,
     events: Sequence[Event],
     patience: float,
 ) -> None:
-    """Put ``events`` before those of the channel that wait, or come, while this goes on."""
-    handed = subscriber.position(channel.name) or channel.position
-    covered: Position | None = None
+    """Put ``events`` before those of the channel that wait, or come, while this goes on.
+
+    Once it had to wait for the consumer, what came meanwhile waits for it too: the backlog is as
+    full as can be then, and all of it would fall to the strategy.
+    """
+    name = channel.name
+    reached = subscriber.position(name) or channel.position
     gate = channel.withhold(subscriber, subscriber.max_backlog or sys.maxsize)
+    covered: Position | None = None  # all until here was put; None: all that the gate lets begin
+    is_behind = waited = False
+
     try:
         while True:
             for event in events:
-                if not await subscriber.put(event):
+                if channel.joining.get(subscriber) is not gate or subscriber.end_reason:
                     return
-            if not gate.reopen():
+                if isinstance(event, Gap):
+                    subscriber.tell_gap(name, dropped=event.dropped)
+                else:
+                    waited = waited or subscriber.is_full(event)
+                    await subscriber.put(event)
+            is_behind = False
+            is_elsewhere = covered is not None and covered.epoch != channel.epoch
+            if gate.reopen() or is_elsewhere:
+                is_behind = True
+                if is_elsewhere:
+                    await _within(patience, router.catch_up(channel))
+                request = HistoryRequest(name, since=covered or reached or BEGINNING)
+                history = await _read(router, request, patience)
+                if not history.complete:
+                    subscriber.tell_gap(name)
+                events, covered = history.events, history.position
+            elif waited and (events := gate.take_beyond(covered)):
+                is_behind = True
+                covered = next((e.position for e in reversed(events) if e.position), covered)
+            else:
                 return
-            since = covered or handed or BEGINNING
-            [history] = await router.read([HistoryRequest(channel.name, since=since)], patience)
-            if not history.complete:
-                subscriber.tell_gap(channel.name)
-            events, covered = history.events, history.position
     finally:
         if channel.joining.get(subscriber) is gate:
-            newer = gate.held if covered is None else gate.take_beyond(covered)
-            enter(channel, subscriber, covered, subscriber.position(channel.name))
+            if is_behind or gate.overflowed:
+                subscriber.tell_gap(name, dropped=True)
+            newer = gate.take_beyond(covered)
+            enter(channel, subscriber, covered, subscriber.position(name))
             if newer:
-                subscriber.deliver(channel.name, newer)
+                subscriber.deliver(name, newer)
 
 
 def _before_start(history: History, start: Position | None) -> list[Event]:

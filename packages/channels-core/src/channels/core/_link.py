@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from channels.core._backend import ChannelsBackend, Message
@@ -12,6 +13,7 @@ from channels.core._errors import BackendException, NotRunningError
 from channels.core._publisher import Publisher
 from channels.core._router import Router
 from channels.core._supervisor import Supervisor
+from channels.core._tasks import call
 
 logger = logging.getLogger("channels")
 
@@ -56,37 +58,52 @@ class Link:
         Raises:
             BackendException: The broker refuses, or is required and not there.
         """
-        try:
-            await self.backend.__aenter__()
-        except BaseException:
-            await self.publisher.close()
-            raise
-        try:
+        async with AsyncExitStack() as opened:
+            opened.push_async_callback(self.publisher.close)
+            await opened.enter_async_context(self.backend)
+            opened.push_async_callback(self._supervisor.stop)
             await self._supervisor.start(require_broker=self._options.require_broker)
-        except BaseException:
-            await self.publisher.close()
-            await self.backend.__aexit__(None, None, None)
-            raise
+            opened.pop_all()
 
     async def close(self) -> None:
-        """Send what is queued, end the streams, close; all within one deadline."""
+        """Send what is queued, end the streams, close; all within one deadline.
+
+        Nothing stays open where a part fails, hangs or is cancelled.
+        """
         self.publisher.refuse()
         deadline = self.loop.time() + self._options.shutdown_timeout
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self.publisher.drain()
-        except TimeoutError:
-            pass
-        unsent = await self.publisher.close()
-        if unsent:
-            logger.error("stopped with %d events that could not be published", unsent)
-        await self.router.close(NotRunningError("the plugin stopped"))
+        async with AsyncExitStack() as steps:  # the last one first
+            for step in (
+                self._leave_backend,
+                self.router.close,
+                self._supervisor.stop,
+                self._end_streams,
+                self._end_publisher,
+            ):
+                steps.push_async_callback(self._finish, step, deadline)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self.publisher.drain()
+            except TimeoutError:
+                pass
+
+    async def _finish(self, step: Callable[[], Awaitable[None]], deadline: float) -> None:
         try:
             # At least a moment: connections are closed even where nothing could be sent.
             async with asyncio.timeout_at(max(deadline, self.loop.time() + 1.0)):
-                await self._supervisor.stop()
-                await self.backend.__aexit__(None, None, None)
+                await call(step())
         except TimeoutError:
-            logger.error("the backend did not close within the deadline")
+            logger.error("stopping: %s did not end within the deadline", step.__name__)
         except Exception:
-            logger.exception("the backend failed to close")
+            logger.exception("stopping: %s failed", step.__name__)
+
+    async def _end_publisher(self) -> None:
+        unsent = await self.publisher.close()
+        if unsent:
+            logger.error("stopped with %d events that could not be published", unsent)
+
+    async def _end_streams(self) -> None:
+        self.router.end_streams(NotRunningError("the plugin stopped"))
+
+    async def _leave_backend(self) -> None:
+        await self.backend.__aexit__(None, None, None)

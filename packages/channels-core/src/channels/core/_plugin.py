@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +17,7 @@ from channels.core._errors import (
     BackendUnavailable,
     ConfigurationError,
     HistoryNotSupported,
+    InvalidPositionError,
     NotRunningError,
     PayloadTooLarge,
     SubscriberStateError,
@@ -302,12 +303,15 @@ class ChannelsPlugin:
         names = self._names(channels)
         requests = self._history_requests(names, history, since)
         link = self._route_here(names)
+        turn: AbstractAsyncContextManager[object] = nullcontext()
         if subscriber is None:
             subscriber = self._make_subscriber(gaps, max_backlog_bytes)
-        elif subscriber.end_reason is not None:
+        elif subscriber.end_reason is None:
+            turn = subscriber.turn()
+        else:
             raise SubscriberStateError(f"the subscriber has ended: {subscriber.end_reason}")
         try:
-            async with asyncio.timeout(self._subscribe_timeout):
+            async with asyncio.timeout(self._subscribe_timeout), turn:
                 await Joining(link.router, subscriber, requests, self._subscribe_timeout).run()
         except TimeoutError:
             reason = "" if link.outage is None else f": {link.outage}"
@@ -322,7 +326,9 @@ class ChannelsPlugin:
     ) -> None:
         """Unsubscribe from ``channels``, or from all and end the stream after what is queued.
 
-        Never waits for the broker. Channels that it is not subscribed to are passed over.
+        With ``channels`` the stream goes on, and what it holds of them is dropped: nothing of them
+        comes after the return. Never waits for the broker. Channels that it is not subscribed
+        to are passed over.
 
         Args:
             subscriber: Whom.
@@ -336,8 +342,7 @@ class ChannelsPlugin:
         if channels is None:
             subscriber.left_all()
         else:
-            for name in names:
-                subscriber.left(name)
+            subscriber.left(names)
 
     @asynccontextmanager
     async def start_subscription(
@@ -366,15 +371,19 @@ class ChannelsPlugin:
         Args:
             subscriber: Who is subscribed to them.
             channels: One name or several.
-            limit: How many of the newest per channel. Default None: all that are kept.
+            limit: How many of the newest per channel. Default None, or -1: all that are kept.
 
         Raises:
             HistoryNotSupported: The backend keeps none.
-            SubscriberStateError: It is not subscribed to one of ``channels``.
-            BackendUnavailable: The broker cannot be reached.
+            SubscriberStateError: It is not subscribed to one of ``channels``, or the history of
+                one is being put already; nothing was put.
+            BackendUnavailable: The broker cannot be reached within ``subscribe_timeout``.
         """
         names = self._names(channels)
         self._require_history("put_subscriber_history()")
+        if limit is not None and limit < -1:
+            raise ConfigurationError(f"limit={limit}: pass how many events, or None for all kept")
+        limit = None if limit == -1 else limit
         link = self._route_here(names)
         await put_history(link.router, subscriber, names, limit, self._subscribe_timeout)
 
@@ -435,6 +444,8 @@ class ChannelsPlugin:
                 )
             since = {names[0]: since}
         positions: dict[str, Position] = {}
+        if since is not None and not isinstance(since, Mapping):
+            raise InvalidPositionError(since)
         for name, text in (since or {}).items():
             if name not in names:
                 raise ConfigurationError(f"since names {name!r}, which is not among the channels")

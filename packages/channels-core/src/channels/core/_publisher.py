@@ -18,7 +18,7 @@ from channels.core._errors import (
     PublishUnconfirmed,
 )
 from channels.core._occasionally import Occasionally
-from channels.core._tasks import end, give_way
+from channels.core._tasks import call, end, give_way
 
 logger = logging.getLogger("channels")
 
@@ -84,10 +84,10 @@ class Publisher:
             if self.pending + len(messages) > self._max_pending:
                 raise PublishQueueFull(self._max_pending)
             self._queue.extend(messages)
-        if threading.get_ident() == self._thread:
-            self._wake.set()
-        else:
-            self._loop.call_soon_threadsafe(self._wake.set)
+            if threading.get_ident() == self._thread:
+                self._wake.set()
+            else:  # under the lock: the loop cannot have been closed before
+                self._loop.call_soon_threadsafe(self._wake.set)
 
     def nudge(self) -> None:
         """Try again now: the broker is there."""
@@ -108,7 +108,7 @@ class Publisher:
         """Send the batch; what is to be sent again stays in it."""
         batch = self._batch
         try:
-            outcomes = await self._backend.publish(batch)
+            outcomes = await self._publish(batch)
         except BackendException as exc:
             outcomes = [exc] * len(batch)
         except Exception as exc:
@@ -166,7 +166,7 @@ class Publisher:
             return await future
         self._flying = True
         try:
-            return await self._backend.publish(messages)
+            return await self._publish(messages)
         finally:
             if self._waiting:
                 flight = asyncio.create_task(self._fly(), name="channels-group-commit")
@@ -201,7 +201,7 @@ class Publisher:
         if not batch:
             return
         try:
-            outcomes = await self._backend.publish(batch)
+            outcomes = await self._publish(batch)
         except Exception as exc:
             for _, future in aboard:
                 if not future.done():
@@ -219,6 +219,12 @@ class Publisher:
                 future.set_result(outcomes[start : start + length])
             start += length
 
+    async def _publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        outcomes = await call(self._backend.publish(messages))
+        if len(outcomes) != len(messages):
+            raise RuntimeError(f"{len(outcomes)} outcomes came for {len(messages)} events")
+        return outcomes
+
     # -- the end ---------------------------------------------------------------------------
 
     def refuse(self) -> None:
@@ -231,7 +237,8 @@ class Publisher:
         self.nudge()
         while self.pending or self._flying:
             self._settled.clear()
-            self._wake.set()  # that of another thread may be under way still
+            if self.pending:
+                self._wake.set()  # that of another thread may be under way still
             await self._settled.wait()
 
     async def close(self) -> int:

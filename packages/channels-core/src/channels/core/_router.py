@@ -6,14 +6,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from weakref import WeakSet
 
 from channels.core._backend import ChannelsBackend, History, HistoryRequest
 from channels.core._backoff import Backoff
 from channels.core._channel import Channel, Join
-from channels.core._errors import BackendException, BackendUnavailable
+from channels.core._errors import (
+    BackendException,
+    BackendUnavailable,
+    NotRunningError,
+)
 from channels.core._event import BEGINNING, Event, Position, before, is_newer
 from channels.core._fanout import MAX_HOLD
 from channels.core._subscriber import Subscriber
+from channels.core._tasks import call, end
 
 logger = logging.getLogger("channels")
 
@@ -46,12 +52,14 @@ class Router:
         self.changed: dict[str, None] = {}
         self.wake = asyncio.Event()
         self.connected = asyncio.Event()
+        self.subscribers: WeakSet[Subscriber] = WeakSet()  # those without a channel too
         self._backend = backend
         self._on_gap = on_gap
         self._on_connect = on_connect
         self._holes: dict[str, Channel] = {}
         self._repairer: asyncio.Task[None] | None = None
         self._fan_outs: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     # -- what is wanted --------------------------------------------------------------------
 
@@ -63,12 +71,13 @@ class Router:
         channel = self.channels.get(name)
         if channel is None:
             channel = self.channels[name] = Channel(name)
-            self._change(name)
-        if channel.knows(subscriber):
+        elif channel.knows(subscriber):
             return False
         channel.waiting[subscriber] = join
         if channel.confirmed:
             channel.confirm()
+        else:
+            self._change(name)
         return True
 
     def leave(self, subscriber: Subscriber, names: Iterable[str]) -> None:
@@ -223,7 +232,13 @@ class Router:
     # -- repair ----------------------------------------------------------------------------
 
     async def catch_up(self, channel: Channel) -> None:
-        """Bring a channel to where its record is now."""
+        """Bring a channel to where its record is now.
+
+        Raises:
+            NotRunningError: The plugin stopped.
+        """
+        if self._closed:
+            raise NotRunningError("the plugin stopped")
         self._read_again(channel)
         await channel.idle.wait()
 
@@ -240,6 +255,8 @@ class Router:
 
     def _repair(self, channel: Channel) -> None:
         self._holes[channel.name] = channel
+        if self._closed:
+            return
         if self._repairer is None or self._repairer.done():
             self._repairer = asyncio.create_task(self._repair_all(), name="channels-repair")
 
@@ -279,16 +296,15 @@ class Router:
             channel.position = None
             return
         events = history.events
-        if not history.complete:
+        if reached is None:
+            events = ()  # the gap was told when the record could not be read
+        elif not history.complete:
             self._gap(channel)
-            if events and (oldest := events[0].position) is not None:
-                channel.advance(before(oldest))
-            else:
-                channel.advance(history.position or BEGINNING)
-        elif reached is not None:
+        else:
             events = [event for event in events if is_newer(event, reached)]
-        if events and (newest := events[-1].position) is not None:
-            channel.advance(newest)
+        newest = events[-1].position if events else history.position
+        channel.advance(newest or BEGINNING)
+        if events:
             channel.deliver(events, reached)
 
     async def read(self, requests: Sequence[HistoryRequest], patience: float) -> Sequence[History]:
@@ -296,14 +312,22 @@ class Router:
 
         Raises:
             BackendException: What the last try said.
+            NotRunningError: The plugin stopped.
         """
         backoff = Backoff()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience
         while True:
             try:
-                return await self._backend.get_history(requests)
+                histories = await call(self._backend.get_history(requests))
+                if len(histories) != len(requests):
+                    raise RuntimeError(
+                        f"{len(histories)} histories came for {len(requests)} requests"
+                    )
+                return histories
             except BackendUnavailable:
+                if self._closed:
+                    raise NotRunningError("the plugin stopped") from None
                 if loop.time() > deadline:
                     raise
             await backoff.pause()
@@ -317,25 +341,20 @@ class Router:
 
     # -- the end ---------------------------------------------------------------------------
 
-    def subscribers(self) -> set[Subscriber]:
-        return {
-            subscriber
-            for channel in self.channels.values()
-            for subscriber in (*channel.members, *channel.joining, *channel.waiting)
-        }
-
-    async def close(self, error: Exception) -> None:
-        """End every stream, and fail who still waits to join."""
-        tasks = [*self._fan_outs, *([self._repairer] if self._repairer else [])]
-        for task in tasks:
-            task.cancel()
+    def end_streams(self, error: Exception) -> None:
+        """End every stream, and fail who still waits to join; begin no repair any more."""
+        self._closed = True
+        if self._repairer is not None:
+            self._repairer.cancel()
         for channel in self.channels.values():
             for join in list(channel.waiting.values()):
                 join.fail(error)
-        for subscriber in self.subscribers():
+        for subscriber in list(self.subscribers):
             subscriber.end("stopped")
-        if tasks:
-            await asyncio.wait(tasks)
+
+    async def close(self) -> None:
+        """End what still runs; no connection is left that could begin more of it."""
+        await end(*self._fan_outs, *([self._repairer] if self._repairer else []))
 
 
 def _by_channel(events: Sequence[Event]) -> Iterator[tuple[str, Sequence[Event]]]:

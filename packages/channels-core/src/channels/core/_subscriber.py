@@ -10,6 +10,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Iterable,
     Mapping,
     Sequence,
@@ -17,11 +18,11 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
-from channels.core._backlog import Backlog, BacklogStrategy
+from channels.core._backlog import Backlog, BacklogStrategy, check_backlog
 from channels.core._errors import SubscriberStateError
 from channels.core._event import Event, Gap, Position, before
 from channels.core._parking import Parking
-from channels.core._tasks import end
+from channels.core._tasks import call, end
 
 logger = logging.getLogger("channels")
 
@@ -78,8 +79,10 @@ class Subscriber(Backlog):
         "_parking",
         "_places",
         "_positions",
+        "_replayed",
         "_room",
         "_sink",
+        "_turn",
         "_worker",
         "recovered",
         "unrecovered",
@@ -96,12 +99,14 @@ class Subscriber(Backlog):
         self._parking: Parking | None = None
         self._room: asyncio.Event | None = None
         self._worker: asyncio.Task[None] | None = None
-        self._draining = False
+        self._draining: int | None = None  # how many events the worker handles before it ends
         self._sink: Sink | None = None
         self._direct = False  # channels call the sink themselves; nothing waits
         self._on_end: Callable[[], None] | None = None
         self._on_drop: Callable[[Subscriber, Event], None] | None = None
         self._end_reason: EndReason | None = None
+        self._turn: asyncio.Lock | None = None
+        self._replayed: list[Event] | None = None
         self._places: dict[str, Place] = {}
         self._positions: dict[str, Position] = {}
         self.recovered: bool | None = None
@@ -120,11 +125,24 @@ class Subscriber(Backlog):
             tells_gaps: Put a :class:`Gap` into the stream wherever events are missing.
             on_drop: Called with each event that is dropped or evicted; must not raise.
             max_backlog_bytes: The limit in bytes. Default None: as it was made.
+
+        Raises:
+            ConfigurationError: The limit is below 1.
         """
+        check_backlog(None, self._strategy, max_backlog_bytes)
         self._tells_gaps = tells_gaps
         self._on_drop = on_drop
         if max_backlog_bytes is not None:
             self._max_bytes = max_backlog_bytes
+
+    def turn(self) -> asyncio.Lock:
+        """Return what lets one call at a time join it to further channels.
+
+        The next one then knows which channels it is in for certain.
+        """
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        return self._turn
 
     # -- what it is in ---------------------------------------------------------------------
 
@@ -201,7 +219,7 @@ class Subscriber(Backlog):
                 yield event
             if self._missing:
                 self._mark_missing()
-            elif self._end_reason is not None or self._draining:
+            elif self._end_reason is not None or self._draining is not None:
                 return
             else:
                 await self._park()
@@ -223,7 +241,7 @@ class Subscriber(Backlog):
                 yield [self._take() for _ in range(count)]
             if self._missing:
                 self._mark_missing()
-            elif self._end_reason is not None or self._draining:
+            elif self._end_reason is not None or self._draining is not None:
                 return
             else:
                 await self._park()
@@ -280,30 +298,43 @@ class Subscriber(Backlog):
         """End the background worker, if there is one, and wait until it has ended.
 
         Args:
-            join: Let it process what is queued first. Default False: cancel it.
+            join: Let it process what is queued now first, not what comes meanwhile.
+                Default False: cancel it.
+
+        Raises:
+            SubscriberStateError: ``join``, and the worker itself is what calls.
         """
         if self._worker is None:
             return
-        if join:
-            self._draining = True
-            self._wake()
-            try:
-                await asyncio.wait([self._worker])
-            finally:
-                self._draining = False
-        else:
+        if not join:
             await end(self._worker)
+            return
+        if self._worker is asyncio.current_task():
+            raise SubscriberStateError("the worker cannot wait for itself: call stop() unjoined")
+        self._draining = self.qsize
+        self._wake()
+        try:
+            await asyncio.wait([self._worker])
+        finally:
+            self._draining = None
 
     async def _work(self, on_event: OnEvent) -> None:
         try:
-            async for event in self.iter_events():
-                result = on_event(event)
-                if inspect.isawaitable(result):
-                    await result
+            await call(self._handle(on_event))
         except Exception:
             self._discard()
             self.end("failed")
             raise
+
+    async def _handle(self, on_event: OnEvent) -> None:
+        async for event in self.iter_events():
+            result = on_event(event)
+            if inspect.isawaitable(result):
+                await result
+            if self._draining is not None:
+                if self._draining == 0:
+                    return
+                self._draining -= 1
 
     def attach(self, sink: Sink, on_end: Callable[[], None] | None = None) -> None:
         """Have events handed to ``sink`` in the tick in which they arrive, without a task.
@@ -354,6 +385,9 @@ class Subscriber(Backlog):
         """
         if not isinstance(event, Event):
             event = Event(event)
+        if self._replayed is not None:
+            self._replayed.append(event)
+            return True
         if self._end_reason is None and self._sink is not None and not self.qsize:
             if self._hand((event,)):
                 self._handed(event)
@@ -369,7 +403,7 @@ class Subscriber(Backlog):
         """
         if not isinstance(event, Event):
             event = Event(event)
-        while self._is_full(event) and self._end_reason is None:
+        while self.is_full(event) and self._end_reason is None:
             if self._room is None:
                 self._room = asyncio.Event()
             self._room.clear()
@@ -388,7 +422,7 @@ class Subscriber(Backlog):
         try:
             if not self.target()(events):
                 self.refused(channel, events)
-        except Exception as exc:
+        except (Exception, asyncio.CancelledError) as exc:
             self.failed(exc)
 
     def refused(self, channel: str, events: Sequence[Event]) -> None:
@@ -397,18 +431,18 @@ class Subscriber(Backlog):
             self._queue_from(channel, events)
             self._deliver(events)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         """End the stream because its sink raised."""
         logger.error("a subscriber's sink failed; its stream ends", exc_info=error)
         self._discard()
         self.end("failed")
 
-    def tell_gap(self, channel: str) -> None:
-        """Mark in the stream that events of ``channel`` are missing here."""
+    def tell_gap(self, channel: str, *, dropped: bool = False) -> None:
+        """Mark in the stream that events of ``channel`` are missing here; see :class:`Gap`."""
         if not self._tells_gaps or self._end_reason is not None:
             return
-        gap = Gap(channel=channel)
-        if self._direct and self._hand((gap,)):
+        gap = Gap(channel=channel, dropped=dropped)
+        if self._sink is not None and not self.qsize and self._hand((gap,)):
             return
         self._queue_from(channel, ())
         if self._end_reason is None:
@@ -417,15 +451,43 @@ class Subscriber(Backlog):
 
     def replay(self, events: Iterable[Event]) -> None:
         """Put ``events`` before all that waits; they do not count against the backlog."""
-        self._put_front(events)
-        if self._front:
+        events = self._passed(events) if self._is_overridden() else list(events)
+        if not events:
+            return
+        is_free = self._sink is not None and not self.qsize
+        if self._direct:
             self._queue_from("", ())
-            self._wake()
+            for event in reversed(events):
+                if event.position is not None:
+                    self._positions[event.channel] = before(event.position)
+        self._put_front(events)
+        self._wake()
+        if is_free:
             self.ready()
+
+    def _passed(self, events: Iterable[Event]) -> list[Event]:
+        """Return what the subclass's ``put_nowait`` makes of events."""
+        passed: list[Event] = []
+        self._replayed = passed
+        try:
+            for event in events:
+                if isinstance(event, Gap):
+                    passed.append(event)
+                else:
+                    self._deliver_each((event,))
+        finally:
+            self._replayed = None
+        return passed
 
     def withdraw(self, channel: str) -> Sequence[Event]:
         """Take the events of ``channel`` that wait out of the backlog again, in order."""
-        return self._withdraw(channel)
+        withdrawn = self._withdraw(channel)
+        self._make_room()
+        return withdrawn
+
+    def place(self, channel: str) -> Place | None:
+        """Return the channel of that name that it is in."""
+        return self._places.get(channel)
 
     def joined(self, channel: str, place: Place, position: Position | None) -> None:
         """Note a channel that it is in, and how far its consumer is there."""
@@ -433,10 +495,14 @@ class Subscriber(Backlog):
         if position is not None:
             self._positions[channel] = position
 
-    def left(self, channel: str) -> None:
-        """Forget a channel that it was unsubscribed from while others stay."""
-        if self._places.pop(channel, None) is not None:
+    def left(self, channels: Collection[str]) -> None:
+        """Forget channels that it was unsubscribed from, and what waits of them."""
+        for channel in channels:
+            self._places.pop(channel, None)
             self._positions.pop(channel, None)
+        if self._end_reason is None and (self.qsize or self._missing):
+            self._forget(set(channels))
+            self._make_room()
 
     def left_all(self) -> None:
         """Forget all channels; the positions stay to be read."""
@@ -470,7 +536,7 @@ class Subscriber(Backlog):
         for event in events:
             try:
                 self.put_nowait(event)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
                 logger.exception("%s.put_nowait failed; the event is dropped", type(self).__name__)
                 self._drop(event)
         return True
@@ -517,7 +583,7 @@ class Subscriber(Backlog):
         assert self._sink is not None
         try:
             return self._sink(events)
-        except Exception as exc:
+        except (Exception, asyncio.CancelledError) as exc:
             self.failed(exc)
             return False
 
@@ -530,8 +596,10 @@ class Subscriber(Backlog):
         if not self._direct:
             return
         self._settle()
-        if events and (position := events[0].position) is not None:
-            self._positions[channel] = before(position)
+        for event in events:
+            if event.position is not None:
+                self._positions[channel] = before(event.position)
+                break
         self._direct = False
         self._retarget()
 
@@ -548,7 +616,10 @@ class Subscriber(Backlog):
     def _notify_end(self) -> None:
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
-            on_end()
+            try:
+                on_end()
+            except (Exception, asyncio.CancelledError):
+                logger.exception("a subscriber's on_end failed")
 
     def _park(self) -> Parking:
         """Return what to await until there is something to take."""

@@ -16,7 +16,7 @@ from channels.core._errors import (
 )
 from channels.core._event import Event
 from channels.core._router import Router
-from channels.core._tasks import end, give_way
+from channels.core._tasks import call, end, give_way
 
 logger = logging.getLogger("channels")
 
@@ -44,46 +44,41 @@ class Supervisor:
         self._connect_timeout = connect_timeout
         self._backoff = Backoff()
         self._task: asyncio.Task[None] | None = None
-        self._first: asyncio.Future[None] | None = None
         self.outage: Exception | None = None
         """Why the last attempt to connect failed; None before the first and while connected."""
 
     async def start(self, *, require_broker: bool) -> None:
-        """Connect; if that takes too long, go on trying in the background.
+        """Connect; if that takes too long, go on trying in the background, until :meth:`stop`.
 
         Raises:
             BackendRefused: The broker will not have us.
             ConfigurationError: The backend finds only now that an option is wrong.
             BackendUnavailable: Not connected in time, and ``require_broker`` is set.
         """
-        self._first = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._run(self._first), name="channels-supervisor")
+        first = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(first), name="channels-supervisor")
         try:
             async with asyncio.timeout(self._connect_timeout):
-                await asyncio.shield(self._first)
+                await asyncio.shield(first)
         except TimeoutError:
             reason = "" if self.outage is None else f": {self.outage}"
             message = f"no connection to the broker within {self._connect_timeout:g} s{reason}"
             if require_broker:
-                await self.stop()
                 raise BackendUnavailable(message) from self.outage
             logger.error("%s; going on without, and trying again", message)
-        except BaseException:
-            await self.stop()
-            raise
+        finally:
+            first.cancel()  # nobody waits for it any more
 
     async def stop(self) -> None:
         """Close the connection and stop trying."""
         if self._task is not None:
             await end(self._task)
             self._task = None
-        if self._first is not None:
-            self._first.cancel()
 
     async def _run(self, first: asyncio.Future[None]) -> None:
         while True:
             try:
-                await self._connect_and_serve(first)
+                await call(self._connect_and_serve(first))
             except (BackendRefused, ConfigurationError) as exc:
                 if not first.done():
                     first.set_exception(exc)
@@ -134,7 +129,8 @@ class Connection:
         self._router = router
         self._backoff = backoff
         self._actual: set[str] = set()
-        self._retries: list[asyncio.TimerHandle] = []
+        self._retries: dict[str, asyncio.TimerHandle] = {}
+        self._lost: set[str] = set()
 
     async def serve(self) -> None:
         """Run until the connection is gone.
@@ -147,7 +143,7 @@ class Connection:
         try:
             await asyncio.wait({reader, reconciler}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for retry in self._retries:
+            for retry in self._retries.values():
                 retry.cancel()
             await end(reader, reconciler)
         errors = [task.exception() for task in (reader, reconciler) if not task.cancelled()]
@@ -165,6 +161,7 @@ class Connection:
         if not isinstance(item, Lost):
             return False
         self._actual.difference_update(item.channels)
+        self._lost.update(item.channels)
         self._router.unconfirm(item.channels)
         self._want(item.channels)
         return True
@@ -200,19 +197,32 @@ class Connection:
                 self._backoff.reset()
 
     async def _subscribe(self, names: list[str]) -> None:
+        self._lost.clear()
         try:
             tops = await self._listener.subscribe(names)
         except BackendUnavailable:
             raise
         except BackendException as exc:
             if len(names) > 1:
-                for name in names:
-                    await self._subscribe([name])
+                middle = len(names) // 2
+                await self._subscribe(names[:middle])
+                await self._subscribe(names[middle:])
             else:
-                self._router.refuse(names[0], exc)
-                loop = asyncio.get_running_loop()
-                self._retries.append(loop.call_later(RETRY_REFUSED, self._want, names))
+                self._refused(names[0], exc)
             return
-        self._actual.update(names)
-        # Who left while this was under way is in `changed` again; the next pass drops it.
-        self._router.confirm(tops)
+        # Who left while this was under way is in `changed` again; the next pass drops it. So is
+        # what was lost meanwhile, maybe just after it was subscribed; the next pass adds it.
+        self._actual.update(name for name in names if name not in self._lost)
+        self._router.confirm({name: top for name, top in tops.items() if name not in self._lost})
+
+    def _refused(self, name: str, error: BackendException) -> None:
+        self._router.refuse(name, error)
+        if (retry := self._retries.get(name)) is not None:
+            retry.cancel()
+        self._retries[name] = asyncio.get_running_loop().call_later(
+            RETRY_REFUSED, self._try_again, name
+        )
+
+    def _try_again(self, name: str) -> None:
+        del self._retries[name]
+        self._want([name])

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:
@@ -28,3 +32,17 @@ def give_way() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+async def call(awaitable: Awaitable[T]) -> T:
+    """Await other people's code; a cancellation that comes out of it unasked is an error.
+
+    It would end the task that awaits it without a trace.
+    """
+    try:
+        return await awaitable
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError("the call was cancelled from inside") from exc

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from channels.uvicorn._frames import UNCOMPRESSED, Frames, encode, join
+from channels.uvicorn._frames import MIN_WINDOW_BITS, UNCOMPRESSED, Frames, encode, join
 from channels.uvicorn._ticks import Ticks
 
 DEFAULT_LIMIT = 65536
@@ -166,7 +166,7 @@ class FrameConnection:
 
     def open(self, window_bits: int) -> None:
         """Take messages from now on, compressed for ``window_bits`` unless UNCOMPRESSED."""
-        self._window_bits = window_bits
+        self._window_bits = window_bits if window_bits >= MIN_WINDOW_BITS else UNCOMPRESSED
         self._is_open = True
         self._transport.set_write_buffer_limits(high=self._limit)
         if not self._is_paused:

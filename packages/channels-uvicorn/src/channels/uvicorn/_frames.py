@@ -12,6 +12,9 @@ from collections.abc import Sequence
 UNCOMPRESSED = 0
 """In place of window bits: the connection negotiated no compression that can be shared."""
 
+MIN_WINDOW_BITS = 9
+"""The smallest window that zlib can compress for; the protocol allows 8."""
+
 MIN_DEFLATE = 64
 """Bytes of payload below which compression is not tried."""
 
