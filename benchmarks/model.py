@@ -6,7 +6,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Literal
 
@@ -22,7 +22,7 @@ class Case:
         function: ``module:function`` in ``benchmarks.subjects``, plain or async, that returns a
             :data:`Sample`.
         arguments: What it is called with.
-        quick: What is different in a quick run.
+        quick: What is different in a quick run; None leaves it out there.
         rival: The environment of :mod:`benchmarks.rivals` that what is measured runs in. Default:
             this one.
         core: Whether its process is the one that is measured, or makes the load for a server
@@ -31,7 +31,7 @@ class Case:
 
     function: str
     arguments: Mapping[str, object] = field(default_factory=dict)
-    quick: Mapping[str, object] = field(default_factory=dict)
+    quick: Mapping[str, object] | None = field(default_factory=dict)
     rival: str | None = None
     core: Literal["measured", "load"] = "measured"
 
@@ -91,6 +91,46 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """How a value depends on another: a line for each side.
+
+    Args:
+        name: Of its picture.
+        title: What it shows.
+        x: What varies.
+        lines: For each side the case at each value of ``x``.
+        metric: Which value of the samples.
+        text: What there is to know, in reStructuredText.
+    """
+
+    name: str
+    title: str
+    x: str
+    lines: Mapping[str, Mapping[int, str]]
+    metric: str = "us"
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How values are distributed: the metrics ``p1``, ``p50`` ... and ``max`` of one case each.
+
+    Args:
+        name: Of its picture.
+        title: What it shows.
+        cases: For each side its case.
+        metric: What of it goes for the unit.
+        text: What there is to know, in reStructuredText.
+    """
+
+    name: str
+    title: str
+    cases: Mapping[str, str]
+    metric: str = "p50"
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class Part:
     """Cases that are measured in turn, and the figures that they give.
 
@@ -102,6 +142,9 @@ class Part:
         figures: What is claimed.
         units: What each metric of the samples is, for people.
         packages: The distributions whose versions matter.
+        programs: The programs whose versions matter.
+        rounds: How often all is measured, if nothing else is asked for.
+        curves: What is drawn besides.
         broker: What is started for it, "redis" or "postgres"; its cases find the URL in the
             environment variable ``BENCHMARKS_BROKER``.
     """
@@ -113,7 +156,27 @@ class Part:
     figures: Sequence[Figure]
     units: Mapping[str, str]
     packages: Sequence[str] = ()
+    programs: Sequence[str] = ()
+    rounds: int = 5
+    curves: Sequence[Curve | Distribution] = ()
     broker: Literal["redis", "postgres"] | None = None
+
+    def reduced(self, quick: bool, wanted: str = "") -> Part:
+        """Return this part with those cases that are in a quick run, or have a word in them.
+
+        Args:
+            quick: Whether it will be a quick run.
+            wanted: What the name of a case has to contain.
+        """
+        cases = {
+            name: case
+            for name, case in self.cases.items()
+            if wanted in name and not (quick and case.quick is None)
+        }
+        if not wanted:
+            return replace(self, cases=cases)
+        figures = [each for each in self.figures if {*each.over, *each.under} <= cases.keys()]
+        return replace(self, cases=cases, figures=figures)
 
 
 @dataclass(frozen=True)
