@@ -98,6 +98,7 @@ class Curve:
         name: Of its picture.
         title: What it shows.
         x: What varies.
+        unit: What the value is, for people.
         lines: For each side the case at each value of ``x``.
         metric: Which value of the samples.
         text: What there is to know, in reStructuredText.
@@ -106,6 +107,7 @@ class Curve:
     name: str
     title: str
     x: str
+    unit: str
     lines: Mapping[str, Mapping[int, str]]
     metric: str = "us"
     text: str = ""
@@ -118,15 +120,15 @@ class Distribution:
     Args:
         name: Of its picture.
         title: What it shows.
+        unit: What the values are, for people.
         cases: For each side its case.
-        metric: What of it goes for the unit.
         text: What there is to know, in reStructuredText.
     """
 
     name: str
     title: str
+    unit: str
     cases: Mapping[str, str]
-    metric: str = "p50"
     text: str = ""
 
 

@@ -31,12 +31,11 @@ def page(run: Run) -> Iterator[str]:
         yield from table(("figure", "ratio", "spread", "asked", "verdict"), figures_of(run))
         yield ""
     for curve in part.curves:
-        unit = part.units[curve.metric]
         yield from (curve.title, "-" * len(curve.title), "")
         if curve.text:
             yield from (curve.text, "")
         yield from picture(f"{part.name}-{curve.name}", f"{curve.title}: the table below, drawn")
-        yield from (f"Medians, {unit}:", "")
+        yield from (f"Medians, {curve.unit}:", "")
         head, rows = table_of(run, curve)
         yield from table(head, rows)
         yield ""

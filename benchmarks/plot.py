@@ -9,13 +9,22 @@ from statistics import median
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Plot
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.model import Curve, Distribution
 from benchmarks.report import Run
 
 VERDICTS = {"met": "#2e7d32", "not met": "#c62828", "": "#607d8b"}
-SIDES = ("#1565c0", "#00838f", "#ef6c00", "#6a1b9a", "#546e7a")
+SIDES = {
+    "litestar": "#ef6c00",
+    "frames": "#1565c0",
+    "sink": "#1565c0",
+    "channels": "#00838f",
+    "bare": "#6a1b9a",
+}
+"""The first word that is in the name of a side gives its color, the same in every picture."""
 
 
 def draw(run: Run, folder: Path) -> None:
@@ -62,14 +71,20 @@ def ratios(run: Run, file: Path) -> None:
         axes.axvline(1, color="#b0bec5", linewidth=1, zorder=0)
         axes.set_yticks(range(len(drawn)), [result.figure.title for result in drawn])
         axes.invert_yaxis()
-        axes.set_xlabel("ratio, a black line: its target, green: met")
-        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("ratio, a black line: what was asked, green: met")
+        plain(axes.xaxis)
+
+
+def color_of(side: str) -> str:
+    """Return the color of a side."""
+    return next((color for word, color in SIDES.items() if word in side), VERDICTS[""])
 
 
 def lines(run: Run, curve: Curve, file: Path) -> None:
     """Draw a line through the medians of each side, and the spread around it."""
     with drawing(file, 7, 4) as axes:
-        for (side, cases), color in zip(curve.lines.items(), SIDES, strict=False):
+        for side, cases in curve.lines.items():
+            color = color_of(side)
             found = {
                 x: values
                 for x, case in sorted(cases.items())
@@ -84,31 +99,37 @@ def lines(run: Run, curve: Curve, file: Path) -> None:
         axes.set_xticks(values, [f"{x:,}" for x in values])
         axes.minorticks_off()
         axes.set_xlabel(curve.x)
-        axes.set_ylabel(run.part.units[curve.metric])
+        axes.set_ylabel(curve.unit)
         axes.legend(frameon=False)
 
 
 def logarithmic(axes: Axes) -> None:
-    """Give both axes logarithmic scales with plain numbers."""
+    """Give x a logarithmic scale, and y one if its values need it."""
     axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
     low, high = axes.get_ylim()
-    if high < 10 * low:
-        axes.set_yscale("linear")
+    if 0 < 10 * low < high:
+        axes.set_yscale("log")
+    else:
         axes.set_ylim(0, high * 1.1)
+    plain(axes.yaxis)
+
+
+def plain(axis: Axis) -> None:
+    """Write numbers without powers of ten."""
+    axis.set_major_formatter("{x:,g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def shares(run: Run, distribution: Distribution, file: Path) -> None:
     """Draw what share of the values is below each value."""
     with drawing(file, 7, 4) as axes:
-        for (side, case), color in zip(distribution.cases.items(), SIDES, strict=False):
+        for side, case in distribution.cases.items():
             marks = percentiles(run.values(case))
-            axes.plot(list(marks.values()), list(marks), color=color, label=side)
+            axes.plot(list(marks.values()), list(marks), color=color_of(side), label=side)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
+        plain(axes.xaxis)
         axes.set_yticks([0, 25, 50, 75, 90, 99])
-        axes.set_xlabel(run.part.units[distribution.metric])
+        axes.set_xlabel(distribution.unit)
         axes.set_ylabel("percent of the deliveries")
         axes.legend(frameon=False)
 

@@ -73,13 +73,13 @@ def show(run: Run, console: Console) -> None:
     """Show ratios first, then curves, then what they were made of."""
     if run.part.figures:
         table = Table(title=run.part.title, title_justify="left", title_style="bold")
-        for column in ("figure", "ratio", "spread", "target", ""):
+        for column in ("figure", "ratio", "spread", "asked", ""):
             table.add_column(column, justify="left" if column in {"figure", ""} else "right")
         for row, result in zip(figures_of(run), run.results, strict=True):
             table.add_row(*row, style=STYLES.get(result.verdict))
         console.print(table)
     for curve in run.part.curves:
-        title = f"{curve.title}, {run.part.units[curve.metric]}"
+        title = f"{curve.title}, {curve.unit}"
         table = Table(title=title, title_justify="left", title_style="bold")
         head, rows = table_of(run, curve)
         for column in head:

@@ -120,6 +120,7 @@ SUBSCRIBERS = Curve(
     "subscribers",
     "Subscribers of one channel",
     "subscribers",
+    "µs of CPU per subscriber",
     lines("subscribers", IN_PROCESS, (1, 10, 100, 1_000, 10_000, 50_000)),
     text="""\
 In process, one event at a time, CPU per subscriber. On the left is what an event costs by itself,
@@ -129,6 +130,7 @@ CHANNELS = Curve(
     "channels",
     "Channels that share 10,000 subscribers",
     "channels",
+    "µs of CPU per delivery",
     lines("channels", IN_PROCESS, (1, 10, 100, 1_000, 10_000)),
     text="""\
 In process, one event to each channel, CPU per delivery: from one event for 10,000 subscribers to
@@ -138,6 +140,7 @@ SIZES = Curve(
     "sizes",
     "Size of an event",
     "characters",
+    "µs of CPU per delivery",
     lines("size", SERVERS, (16, 128, 1_024, 8_192, 65_536)),
     text="200 WebSocket clients, one event at a time, CPU of the server per delivery.",
 )
@@ -145,6 +148,7 @@ PUBLISHING = Curve(
     "publishing",
     "Processes that publish to one Redis",
     "processes",
+    "events per second, all together",
     lines("publishing", BROKER, (1, 2, 4)),
     metric="second",
     text="""\
@@ -155,6 +159,7 @@ RECEIVING = Curve(
     "receiving",
     "Processes that receive from one Redis",
     "processes",
+    "µs of CPU per event",
     lines("receiving", BROKER, (1, 2, 4)),
     text="Each gets every event of one channel; CPU per event in each of the processes.",
 )
@@ -162,6 +167,7 @@ CONNECTED = Curve(
     "connections",
     "Memory of a connection",
     "connections",
+    "bytes resident per connection",
     lines("connections", CONNECTIONS, (250, 1_000, 4_000)),
     metric="bytes",
     text="What the server's process grows by for each WebSocket that waits.",
@@ -170,6 +176,7 @@ LATENCIES = {
     rate: Distribution(
         f"latency-{rate}",
         f"From publishing to the client, {rate} events per second",
+        "ms from publishing to arrival",
         {side: f"latency, {rate}/s: {side}" for side in SERVERS},
         text=text,
     )
@@ -219,12 +226,7 @@ them is the spread.""",
         CONNECTED,
         *LATENCIES.values(),
     ),
-    units={
-        "us": "µs of CPU",
-        "second": "events per second",
-        "bytes": "bytes resident",
-        "p50": "ms from publishing to arrival",
-    },
+    units={},
     packages=(
         "channels-core",
         "channels-redis",
