@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Plot
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.model import Curve, Distribution
 from benchmarks.report import Run
@@ -25,6 +25,8 @@ SIDES = {
     "bare": "#6a1b9a",
 }
 """The first word that is in the name of a side gives its color, the same in every picture."""
+STEPS = (1, 2, 5)
+"""What is written on a logarithmic axis between powers of ten."""
 
 
 def draw(run: Run, folder: Path) -> None:
@@ -106,9 +108,10 @@ def lines(run: Run, curve: Curve, file: Path) -> None:
 def logarithmic(axes: Axes) -> None:
     """Give x a logarithmic scale, and y one if its values need it."""
     axes.set_xscale("log")
-    low, high = axes.get_ylim()
-    if 0 < 10 * low < high:
+    low, high = axes.dataLim.intervaly
+    if 10 * low < high:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=STEPS))
     else:
         axes.set_ylim(0, high * 1.1)
     plain(axes.yaxis)
@@ -127,6 +130,7 @@ def shares(run: Run, distribution: Distribution, file: Path) -> None:
             marks = percentiles(run.values(case))
             axes.plot(list(marks.values()), list(marks), color=color_of(side), label=side)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=STEPS))
         plain(axes.xaxis)
         axes.set_yticks([0, 25, 50, 75, 90, 99])
         axes.set_xlabel(distribution.unit)

@@ -68,13 +68,16 @@ class Run:
 
     @classmethod
     def load(cls, part: Part, quick: bool = False) -> Run | None:
-        """Return the last run of a part that was kept."""
+        """Return the last run of a part that was kept, if it can be read."""
         file = kept_in(part, quick)
         if not file.exists():
             return None
         kept = json.loads(file.read_text("utf-8"))
         del kept["figures"]
-        return cls(part=part, **kept)
+        try:
+            return cls(part=part, **kept)
+        except TypeError:  # kept by another version of this module
+            return None
 
     def save(self) -> Path:
         """Keep it as JSON; a quick run beside the full one, not in its place."""

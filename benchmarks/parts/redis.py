@@ -8,9 +8,15 @@ KINDS = {
     "Pub/Sub, channels": {"library": "channels_broker", "kind": "redis"},
     "Pub/Sub, litestar": {"library": "litestar_broker", "kind": "pubsub"},
     "Pub/Sub, redis-py": {"library": "redis_broker", "kind": "pubsub"},
+    "Pub/Sub, broadcaster": {"library": "broadcaster_broker", "kind": "pubsub"},
+    "Pub/Sub, channels_redis": {"library": "channels_redis_broker", "kind": "pubsub"},
     "streams, channels": {"library": "channels_broker", "kind": "redis+stream?history=100"},
     "streams, litestar": {"library": "litestar_broker", "kind": "stream"},
     "streams, redis-py": {"library": "redis_broker", "kind": "script"},
+}
+RIVALS = {
+    "Pub/Sub, broadcaster": "broadcaster",
+    "Pub/Sub, channels_redis": "channels_redis",
 }
 
 
@@ -19,15 +25,26 @@ def publish(name: str) -> Case:
         "broker:publish",
         {**KINDS[name], "publishers": 64, "seconds": 2.0},
         quick={"seconds": 0.5},
+        rival=RIVALS.get(name),
     )
 
 
 def flood(name: str) -> Case:
-    return Case("broker:flood", {**KINDS[name], "events": 30_000}, quick={"events": 5_000})
+    return Case(
+        "broker:flood",
+        {**KINDS[name], "events": 30_000},
+        quick={"events": 5_000},
+        rival=RIVALS.get(name),
+    )
 
 
 def latency(name: str) -> Case:
-    return Case("broker:latency", {**KINDS[name], "rate": 200, "seconds": 5}, quick={"seconds": 1})
+    return Case(
+        "broker:latency",
+        {**KINDS[name], "rate": 200, "seconds": 5},
+        quick={"seconds": 1},
+        rival=RIVALS.get(name),
+    )
 
 
 def subscribe(name: str, way: str) -> Case:
@@ -41,9 +58,31 @@ def subscribe(name: str, way: str) -> Case:
 def idle(name: str) -> Case:
     return Case(
         "broker:idle",
-        {**KINDS[name], "channels": 20_000, "seconds": 20},
-        quick={"channels": 5_000, "seconds": 5},
+        {**KINDS[name], "channels": 20_000, "seconds": 10},
+        quick={"channels": 2_000, "seconds": 2},
     )
+
+
+def beside(rival: str) -> list[Figure]:
+    return [
+        Figure(
+            f"Pub/Sub, 64 publishers, events per second: channels / {rival}",
+            ["publish, Pub/Sub, channels"],
+            [f"publish, Pub/Sub, {rival}"],
+            metric="second",
+        ),
+        Figure(
+            f"Pub/Sub, CPU per event received in a flood: channels / {rival}",
+            ["flood, Pub/Sub, channels"],
+            [f"flood, Pub/Sub, {rival}"],
+        ),
+        Figure(
+            f"Pub/Sub, median latency at 200/s: channels / {rival}",
+            ["latency, Pub/Sub, channels"],
+            [f"latency, Pub/Sub, {rival}"],
+            metric="p50",
+        ),
+    ]
 
 
 PART = Part(
@@ -56,6 +95,7 @@ as fast as it can; *latency* is from before the publishing to the consumer, at 2
 second. redis-py by itself sends what is published in one tick as one pipeline: PUBLISH, or the very
 script of the stream backend. A subscription of Channels returns when the server has confirmed it,
 one of litestar.channels when it is sent; its calls cannot run at once, which exhausts its pool.""",
+    rounds=3,
     broker="redis",
     cases={
         **{f"publish, {name}": publish(name) for name in KINDS},
@@ -94,6 +134,8 @@ one of litestar.channels when it is sent; its calls cannot run at once, which ex
             metric="p50",
             at_most=1.1,
         ),
+        *beside("broadcaster"),
+        *beside("channels_redis"),
         Figure(
             "streams, 64 publishers, events per second: channels / litestar",
             ["publish, streams, channels"],
@@ -148,4 +190,5 @@ one of litestar.channels when it is sent; its calls cannot run at once, which ex
         "lost": "percent of the events lost",
     },
     packages=("channels-core", "channels-redis", "litestar", "redis", "hiredis"),
+    programs=("redis-server",),
 )

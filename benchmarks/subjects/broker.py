@@ -21,6 +21,8 @@ PACE = 0.02
 """Seconds between two looks at how many events have come."""
 QUIET = 2.0
 """Seconds without an event after which the rest is lost."""
+START = 10.0
+"""Seconds within which the first event has to come."""
 
 
 @dataclass
@@ -109,11 +111,11 @@ async def flood(library: str, kind: str, events: int) -> dict[str, float]:
         cpu = time.process_time()
         publisher = start_publisher(library, kind, name, events)
         seen, spent, quiet = 0, 0.0, 0.0
-        while received < events and quiet < QUIET:
+        while received < events and quiet < (QUIET if seen else START):
             await asyncio.sleep(PACE)
             if received > seen:
                 seen, spent, quiet = received, time.process_time() - cpu, 0.0
-            elif seen:
+            else:
                 quiet += PACE
         if not seen:
             raise AssertionError("nothing received")
