@@ -2,8 +2,11 @@
 
 import ast
 import math
+import socket
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from benchmarks.forecast import Forecast, remaining
 from benchmarks.model import Case, Curve, Distribution, Figure, Part
 from benchmarks.servers import bare_web
 from benchmarks.servers.texts import Texts, text
+from benchmarks.subjects import web, webclients
 from benchmarks.subjects.webframes import Watch
 
 FOLDER = Path(model.__file__).parent
@@ -181,6 +185,85 @@ def test_a_text_has_its_size_and_its_number() -> None:
     assert len(text(7, 1_000)) == 1_000
     with pytest.raises(ValueError, match="cannot hold"):
         Texts(7)
+
+
+class Crowd(webclients.Clients):
+    """Clients, more than are watched, whose server is the test itself."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.servers: list[socket.socket] = []
+        self.number = 0
+        monkeypatch.setattr(webclients, "connect", self.connect)
+        super().__init__(0, "/", 3 * webclients.WATCHED, SIZE)
+        self.first(self.send)
+
+    def connect(self, *address: object) -> socket.socket:
+        client, server = socket.socketpair()
+        self.servers.append(server)
+        return client
+
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            for server in self.servers:
+                server.sendall(frame(self.number))
+            self.number += 1
+
+
+@pytest.fixture
+def crowd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crowd]:
+    crowd = Crowd(monkeypatch)
+    with closing(crowd), ExitStack() as stack:
+        for server in crowd.servers:
+            stack.enter_context(server)
+        yield crowd
+
+
+def test_a_crowd_gets_what_is_sent(crowd: Crowd) -> None:
+    asked: list[int] = []
+
+    def send(count: int) -> None:
+        asked.append(count)
+        crowd.send(count)
+
+    crowd.flow(24, send, burst=8, ahead=2)
+    assert asked == [8, 8, 8]
+    latencies = crowd.timed(3, crowd.send, rate=1_000)
+    assert len(latencies) == 3 * len(crowd.servers)
+    assert min(latencies) > 0
+
+
+@pytest.mark.parametrize("server", [0, 1], ids=["watched", "not watched"])
+def test_a_crowd_notices_what_one_of_them_has_too_much(crowd: Crowd, server: int) -> None:
+    def send(count: int) -> None:
+        crowd.send(count)
+        crowd.servers[server].sendall(frame(crowd.number))
+
+    with pytest.raises(AssertionError, match="more than was published"):
+        crowd.flow(1, send, 1, 1)
+
+
+def test_a_crowd_notices_what_one_of_them_misses(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webclients, "TIMEOUT", 0.01)
+    deaf = crowd.servers.pop(1)
+    with deaf, pytest.raises(TimeoutError, match="reached everybody"):
+        crowd.flow(1, crowd.send, 1, 1)
+
+
+def test_a_crowd_notices_a_connection_that_ends(crowd: Crowd) -> None:
+    crowd.servers.pop(1).close()
+    with pytest.raises(ConnectionError):
+        crowd.flow(1, crowd.send, 1, 1)
+
+
+@pytest.mark.parametrize("server", ["channels_web", "frames_web", "litestar_web", "nchan"])
+def test_a_server_delivers_every_text(server: str) -> None:
+    if server == "nchan" and not web.NCHAN.exists():
+        pytest.skip("nchan is not installed")
+    arguments = {"server": server, "clients": 3, "events": 16, "burst": 8}
+    sample = runner.run_case(Case("web:fan_out", arguments, core="load"), False, {})
+    assert sample["us"] > 0
 
 
 def test_a_forecast_learns_from_what_ran() -> None:

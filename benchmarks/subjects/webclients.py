@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from benchmarks.subjects.webframes import CLOSED, DEFLATE, TIMEOUT, Watch, connect
 
+TOO_MUCH = "somebody has got more than was published"
 MISSING = "not every event has reached everybody"
 WATCHED = 20
 """How many clients are watched."""
@@ -88,7 +89,10 @@ class Clients:
                 watch = watches.get(descriptor)
                 if watch is not None:
                     seen = watch.events - first
-                    for event in range(seen, seen + watch.feed(view[:count])):
+                    new = watch.feed(view[:count])
+                    if watch.events > self._published:
+                        raise AssertionError(TOO_MUCH)
+                    for event in range(seen, seen + new):
                         missing[event] -= 1
                         done += not missing[event]
         self._drain()
@@ -116,7 +120,7 @@ class Clients:
         offset = self._published
         started = time.perf_counter()
         while len(latencies) < events * len(sockets):
-            wait = TIMEOUT
+            wait = None
             if len(begun) < events:
                 wait = started + len(begun) / rate - time.perf_counter()
                 if wait <= 0:
@@ -140,10 +144,10 @@ class Clients:
         self._drain()
         return latencies
 
-    def _ready(self, wait: float = TIMEOUT) -> list[tuple[int, int]]:
-        """Return what can be read; nothing only if ``wait`` was shorter than the time limit."""
-        ready = self._poll.poll(wait, len(self._sockets))
-        if not ready and wait == TIMEOUT:
+    def _ready(self, wait: float | None = None) -> list[tuple[int, int]]:
+        """Return what can be read, after ``wait`` seconds perhaps nothing; None waits for some."""
+        ready = self._poll.poll(TIMEOUT if wait is None else wait, len(self._sockets))
+        if not ready and wait is None:
             raise TimeoutError(MISSING)
         return ready
 
@@ -157,7 +161,7 @@ class Clients:
                     raise ConnectionError(CLOSED)
                 self._received[descriptor] += count
         if self._poll.poll(QUIET) or max(self._received.values()) != expected:
-            raise AssertionError("somebody has got more than was published")
+            raise AssertionError(TOO_MUCH)
 
     def close(self) -> None:
         """Disconnect all of them."""
