@@ -29,11 +29,11 @@ def fan_out(server: str, **arguments: object) -> Case:
 
 
 def saturated(server: str) -> Case:
-    return fan_out(server, ahead=2, events=200)
+    return fan_out(server, ahead=2)
 
 
 def eight(server: str) -> Case:
-    return fan_out(server, burst=8, ahead=2, events=320)
+    return fan_out(server, burst=8, ahead=2, events=240)
 
 
 def low(server: str) -> Case:
