@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -453,6 +455,33 @@ async def test_a_large_fan_out_lets_the_loop_run_and_keeps_order(kind: str) -> N
         assert all(subscriber.positions == position for subscriber in subscribers)
         await asyncio.gather(*(plugin.unsubscribe(subscriber) for subscriber in subscribers))
         await asyncio.gather(*tasks)
+
+
+async def test_a_large_fan_out_lets_the_loop_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    turns: list[float] = []
+
+    def sink(events: Any) -> bool:
+        nonlocal now
+        now += 1e-5
+        return True
+
+    async def look() -> None:
+        while True:
+            turns.append(now)
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    async with make(1) as plugin:
+        for _ in range(2000):
+            (await plugin.subscribe("a")).attach(sink)
+        looking = asyncio.create_task(look())
+        plugin.publish("x", "a")
+        await eventually(lambda: now > 0.0199, "everybody to be served")
+        looking.cancel()
+        await asyncio.wait([looking])
+    held = [later - earlier for earlier, later in itertools.pairwise(turns)]
+    assert 0.0005 <= max(held) <= 0.001
 
 
 async def test_who_leaves_during_a_large_fan_out_is_not_served_and_knows_its_place() -> None:
