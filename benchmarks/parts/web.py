@@ -71,11 +71,12 @@ PART = Part(
     text="""\
 A server on one core, 1,000 clients in one process on the other, one channel, 200 bytes of text per
 event. *One at a time* publishes an event when everybody has the one before, so that nothing can be
-joined to anything; *saturated* has always two events under way, so that the server never waits;
-*eight waiting* has sixteen, published by eights; *low rate* is ten events per second.
+joined to anything; *saturated* has always two events under way, so that the server never waits, and
+may join them if it finds both; *eight waiting* has sixteen, published by eights; *low rate* is ten
+events per second.
 
 The *bare loop* makes a frame for each event and writes it to each transport: below it is only the
-kernel. *Frames* is Channels with the shared frames of ``channels-uvicorn``; *channels* is the same
+kernel. *Frames* is Channels with the shared frames of ``channels-uvicorn``, *channels* the same
 application on stock uvicorn. All servers in Python run on uvicorn with uvloop and the fastest of
 its WebSocket protocols; nchan is a module of nginx, written in C. In the saturated case a server
 should use all of its core, and the clients much less of theirs: if not, look at the clients.""",
@@ -102,6 +103,12 @@ should use all of its core, and the clients much less of theirs: if not, look at
             ["one at a time, frames"],
             ["one at a time, bare loop"],
             at_most=1.1,
+        ),
+        Figure(
+            "CPU, one at a time: frames / nchan",
+            ["one at a time, frames"],
+            ["one at a time, nchan"],
+            at_most=1,
         ),
         Figure(
             "deliveries per second, saturated: frames / nchan",
@@ -153,6 +160,11 @@ should use all of its core, and the clients much less of theirs: if not, look at
             "CPU, one at a time: litestar / frames",
             ["one at a time, litestar"],
             ["one at a time, frames"],
+        ),
+        Figure(
+            "CPU, eight waiting: litestar / frames",
+            ["eight waiting, litestar"],
+            ["eight waiting, frames"],
         ),
         Figure(
             "CPU, one at a time: litestar / channels",
