@@ -54,7 +54,7 @@ def connection(server: str) -> Case:
     )
 
 
-def above_raw_asgi(side: str, raw: str, at_most: float | None = None) -> Figure:
+def above(raw: str, side: str, at_most: float | None = None) -> Figure:
     return Figure(
         f"bytes of a connection: {side}, above {raw}",
         [f"connection, {side}"],
@@ -76,15 +76,17 @@ may join them if it finds both; *eight waiting* has sixteen, published by eights
 events per second.
 
 The *bare loop* makes a frame for each event and writes it to each transport: below it is only the
-kernel. *Frames* is Channels with the shared frames of ``channels-uvicorn``, *channels* the same
-application on stock uvicorn. All servers in Python run on uvicorn with uvloop and the fastest of
-its WebSocket protocols; nchan is a module of nginx, written in C. In the saturated case a server
-should use all of its core, and the clients much less of theirs: if not, look at the clients.""",
+kernel. *Frames* is Channels, a handler that ``channels-litestar`` generates, with the shared frames
+of ``channels-uvicorn``; *channels* is the same application on stock uvicorn; *frames in plain ASGI*
+do without Litestar. All servers in Python run on uvicorn with uvloop and the fastest of its
+WebSocket protocols; nchan is a module of nginx, written in C. In the saturated case a server should
+use all of its core, and the clients much less of theirs: if not, look at the clients.""",
     rounds=3,
     cases={
         **{f"one at a time, {side}": fan_out(name) for side, name in SERVERS.items()},
         "one at a time, frames deflated": fan_out("frames_web", deflate=True),
         "one at a time, channels deflated": fan_out("channels_web", deflate=True),
+        "one at a time, frames in plain ASGI": fan_out("gateway_web"),
         **{f"saturated, {side}": saturated(name) for side, name in SERVERS.items()},
         **{f"eight waiting, {side}": eight(name) for side, name in SERVERS.items()},
         **{f"low rate, {side}": low(name) for side, name in SERVERS.items()},
@@ -92,7 +94,9 @@ should use all of its core, and the clients much less of theirs: if not, look at
         "one at a time, socketio": fan_out("socketio_web", events=40),
         "one at a time, django": fan_out("django_web", events=20),
         "connection, frames": connection("frames_web"),
+        "connection, frames in plain ASGI": connection("gateway_web"),
         "connection, raw ASGI on channels-uvicorn": connection("asgi_frames_web"),
+        "connection, raw Litestar on channels-uvicorn": connection("litestar_raw_web"),
         "connection, channels": connection("channels_web"),
         "connection, litestar": connection("litestar_web"),
         "connection, raw ASGI": connection("asgi_web"),
@@ -101,6 +105,12 @@ should use all of its core, and the clients much less of theirs: if not, look at
         Figure(
             "CPU, one at a time: frames / bare loop",
             ["one at a time, frames"],
+            ["one at a time, bare loop"],
+            at_most=1.1,
+        ),
+        Figure(
+            "CPU, one at a time: frames in plain ASGI / bare loop",
+            ["one at a time, frames in plain ASGI"],
             ["one at a time, bare loop"],
             at_most=1.1,
         ),
@@ -137,7 +147,7 @@ should use all of its core, and the clients much less of theirs: if not, look at
             ["one at a time, frames"],
             at_most=1.15,
         ),
-        above_raw_asgi("frames", "raw ASGI on channels-uvicorn", at_most=2_048),
+        above("raw ASGI on channels-uvicorn", "frames in plain ASGI", at_most=2_048),
         Figure(
             "CPU at a low rate: channels / litestar",
             ["low rate, channels"],
@@ -213,9 +223,10 @@ should use all of its core, and the clients much less of theirs: if not, look at
             ["eight waiting, nchan"],
             metric="second",
         ),
-        above_raw_asgi("frames", "raw ASGI"),
-        above_raw_asgi("channels", "raw ASGI"),
-        above_raw_asgi("litestar", "raw ASGI"),
+        above("raw ASGI on channels-uvicorn", "frames"),
+        above("raw Litestar on channels-uvicorn", "frames"),
+        above("raw ASGI", "channels"),
+        above("raw ASGI", "litestar"),
     ),
     units={
         "us": "µs of CPU per delivery",
