@@ -80,7 +80,7 @@ kernel. *Frames* is Channels, a handler that ``channels-litestar`` generates, wi
 of ``channels-uvicorn``; *channels* is the same application on stock uvicorn; *frames in plain ASGI*
 do without Litestar. All servers in Python run on uvicorn with uvloop and the fastest of its
 WebSocket protocols; nchan is a module of nginx, written in C. In the saturated case a server should
-use all of its core, and the clients much less of theirs: if not, look at the clients.""",
+use all of its core: if it does not, and the clients use all of theirs, they are the limit.""",
     rounds=3,
     cases={
         **{f"one at a time, {side}": fan_out(name) for side, name in SERVERS.items()},
