@@ -12,6 +12,7 @@ from channels.core._event import Event, Gap
 _EMPTY: Final[list[Event]] = []  # for all heads that were never filled; nothing is added to it
 
 BacklogStrategy = Literal["backoff", "dropleft", "disconnect"]
+_STRATEGIES: Final[tuple[str, ...]] = get_args(BacklogStrategy)
 
 
 class Backlog:
@@ -172,7 +173,7 @@ def check_backlog(max_backlog: int | None, strategy: str, max_bytes: int | None 
     for name, limit in (("max_backlog", max_backlog), ("max_backlog_bytes", max_bytes)):
         if limit is not None and limit < 1:
             raise ConfigurationError(f"{name}={limit}: pass at least 1, or None for no limit")
-    if strategy not in get_args(BacklogStrategy):
+    if strategy not in _STRATEGIES:
         raise ConfigurationError(
-            f"backlog_strategy={strategy!r}: use one of {', '.join(get_args(BacklogStrategy))}"
+            f"backlog_strategy={strategy!r}: use one of {', '.join(_STRATEGIES)}"
         )

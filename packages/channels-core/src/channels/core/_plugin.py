@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -120,6 +120,7 @@ class ChannelsPlugin:
         self._tell_drop = self._note_drop  # one object for all subscribers
         self._options = LinkOptions(
             connect_timeout=connect_timeout,
+            subscribe_timeout=subscribe_timeout,
             shutdown_timeout=shutdown_timeout,
             require_broker=require_broker,
             max_pending=max_pending,
@@ -303,16 +304,15 @@ class ChannelsPlugin:
         names = self._names(channels)
         requests = self._history_requests(names, history, since)
         link = self._route_here(names)
-        turn: AbstractAsyncContextManager[object] = nullcontext()
-        if subscriber is None:
-            subscriber = self._make_subscriber(gaps, max_backlog_bytes)
-        elif subscriber.end_reason is None:
-            turn = subscriber.turn()
-        else:
+        if subscriber is not None and subscriber.end_reason is not None:
             raise SubscriberStateError(f"the subscriber has ended: {subscriber.end_reason}")
         try:
-            async with asyncio.timeout(self._subscribe_timeout), turn:
-                await Joining(link.router, subscriber, requests, self._subscribe_timeout).run()
+            if subscriber is None:
+                subscriber = self._make_subscriber(gaps, max_backlog_bytes)
+                await Joining(link.router, subscriber, requests, link.patience).run()
+            else:
+                async with asyncio.timeout(self._subscribe_timeout), subscriber.turn():
+                    await Joining(link.router, subscriber, requests, link.patience).run()
         except TimeoutError:
             reason = "" if link.outage is None else f": {link.outage}"
             raise BackendUnavailable(

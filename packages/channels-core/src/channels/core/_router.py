@@ -212,7 +212,8 @@ class Router:
             if not held:
                 channel.busy = False
                 channel.hole = None
-                channel.idle.set()
+                if channel.idle is not None:
+                    channel.idle.set()
                 return
             reached = channel.position
             ready, rest = channel.accept(held)
@@ -240,6 +241,8 @@ class Router:
         if self._closed:
             raise NotRunningError("the plugin stopped")
         self._read_again(channel)
+        if channel.idle is None:
+            channel.idle = asyncio.Event()
         await channel.idle.wait()
 
     def _read_again(self, channel: Channel) -> None:
@@ -251,7 +254,7 @@ class Router:
 
     def _occupy(self, channel: Channel) -> None:
         channel.busy = True
-        channel.idle.clear()
+        channel.idle = None
 
     def _repair(self, channel: Channel) -> None:
         self._holes[channel.name] = channel
