@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from kit import virtual_clock
 
 from channels.core._patience import Patience
+from kit import virtual_clock
 
 
 async def begin(patience: Patience) -> tuple[asyncio.Future[None], asyncio.Task[None]]:
