@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from channels.core._backend import History, HistoryRequest
@@ -52,7 +52,7 @@ class Joining:
         self._subscriber = subscriber
         self._requests = requests
         self._patience = patience
-        self._incomplete: Set[str] = frozenset()
+        self._incomplete: Collection[str] = ()
         self._unconfirmed = len(requests)
         self._done: asyncio.Future[None] | None = None
 
@@ -78,7 +78,7 @@ class Joining:
             SubscriberStateError: The subscriber was unsubscribed meanwhile.
         """
         entered: list[str] = []
-        loop = asyncio.get_running_loop()
+        loop = self._patience.loop
         deadline = loop.time() + self._patience.seconds
         self._router.subscribers.add(self._subscriber)
         try:
@@ -90,7 +90,7 @@ class Joining:
             if self._unconfirmed:
                 self._done = loop.create_future()
                 await self._patience.wait(self._done)
-            wanted = [name for name in entered if self.reads(name)]
+            wanted = list(filter(self.reads, entered))
             if wanted:
                 async with asyncio.timeout_at(deadline):
                     await self._read_history(wanted)

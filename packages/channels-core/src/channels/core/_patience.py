@@ -18,7 +18,7 @@ class Patience:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._deadlines: dict[asyncio.Future[None], float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -28,9 +28,9 @@ class Patience:
         Raises:
             TimeoutError: It was not done in time.
         """
-        self._deadlines[future] = deadline = self._loop.time() + self.seconds
+        self._deadlines[future] = deadline = self.loop.time() + self.seconds
         if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._look)
+            self._timer = self.loop.call_at(deadline, self._look)
         try:
             await future
         finally:
@@ -43,10 +43,10 @@ class Patience:
 
     def _look(self) -> None:
         self._timer = None
-        now = self._loop.time()
+        now = self.loop.time()
         for future, deadline in self._deadlines.items():
             if deadline > now:
-                self._timer = self._loop.call_at(deadline, self._look)
+                self._timer = self.loop.call_at(deadline, self._look)
                 return
             if not future.done():
                 future.set_exception(TimeoutError())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 from channels.core._backend import ChannelsBackend, Listener, Lost
 from channels.core._backoff import Backoff
@@ -163,18 +162,15 @@ class Connection:
         self._actual.difference_update(item.channels)
         self._lost.update(item.channels)
         self._router.unconfirm(item.channels)
-        self._want(item.channels)
+        self._router.change(item.channels)
         return True
-
-    def _want(self, names: Sequence[str]) -> None:
-        self._router.changed.update(dict.fromkeys(names))
-        self._router.wake.set()
 
     async def _reconcile(self) -> None:
         router = self._router
         while True:
-            await router.wake.wait()
-            router.wake.clear()
+            while not router.changed:
+                self._backoff.reset()
+                await router.wake
             changed, router.changed = router.changed, {}
             add: list[str] = []
             drop: list[str] = []
@@ -193,8 +189,6 @@ class Connection:
                 await self._listener.unsubscribe(drop)
             if add:
                 await self._subscribe(add)
-            if not router.changed:
-                self._backoff.reset()
 
     async def _subscribe(self, names: list[str]) -> None:
         self._lost.clear()
@@ -225,4 +219,4 @@ class Connection:
 
     def _try_again(self, name: str) -> None:
         del self._retries[name]
-        self._want([name])
+        self._router.change((name,))
