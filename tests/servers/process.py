@@ -21,6 +21,14 @@ COMMANDS = {
     "uvicorn-websockets": [*PYTHON, "uvicorn", "--ws", "websockets", "--port"],
     "uvicorn-sansio": [*PYTHON, "uvicorn", "--ws", "websockets-sansio", "--port"],
     "uvicorn-wsproto": [*PYTHON, "uvicorn", "--ws", "wsproto", "--port"],
+    "uvicorn-shared": [*PYTHON, "uvicorn", "--ws", "channels.uvicorn:SansIOProtocol", "--port"],
+    "uvicorn-wsproto-shared": [
+        *PYTHON,
+        "uvicorn",
+        "--ws",
+        "channels.uvicorn.wsproto:WSProtoProtocol",
+        "--port",
+    ],
     "hypercorn": [*PYTHON, "hypercorn", "--workers", "0", "--graceful-timeout", "5", "--bind"],
     "granian": [*PYTHON, "granian", "--interface", "asgi", "--port"],
 }

@@ -96,11 +96,12 @@ async def test_nothing_is_missed_and_nothing_comes_twice(broker: str, count: int
 
     async with AsyncExitStack() as stack, AsyncPublisher(broker) as publisher:
 
-        async def start() -> Served:
-            context = serving("uvicorn-sansio", "tests.servers.relay:app", **environment)
+        async def start(index: int) -> Served:
+            server = ("uvicorn-sansio", "uvicorn-shared")[index]
+            context = serving(server, "tests.servers.relay:app", **environment)
             return await stack.enter_async_context(context)
 
-        processes = [await start(), await start()]
+        processes = [await start(0), await start(1)]
         async with counting(processes, count) as clients, asyncio.TaskGroup() as group:
             writer = group.create_task(publish(publisher))
             await eventually(lambda: all(c.last for c in clients), "all to count", 20)
@@ -109,7 +110,7 @@ async def test_nothing_is_missed_and_nothing_comes_twice(broker: str, count: int
                 processes[index] = processes[1 - index]
                 old.terminate()
                 await old.ended()
-                processes[index] = await start()
+                processes[index] = await start(index)
             enough.set()
             await writer
             await eventually(lambda: {c.last for c in clients} == {published}, "the last", 20)

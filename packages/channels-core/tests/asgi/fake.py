@@ -4,12 +4,91 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
 
 from channels.core.asgi import ASGIApp
+
+shares_frames = False
+"""Whether the server offers ``channels.websocket.frames``."""
+
+
+class FakeConnection:
+    """The server's side of the extension; it buffers one write for a client that takes nothing."""
+
+    def __init__(self, client: FakeClient) -> None:
+        self._client = client
+        self._source: Any = None
+        self._otherwise: Callable[[Any], bool] | None = None
+        self._held: list[str | bytes] = []
+        self.is_open = False
+        self.on_ready: Callable[[], object] | None = None
+
+    @staticmethod
+    def encode(data: str | bytes) -> list[str | bytes]:
+        return [data]
+
+    @staticmethod
+    def join(run: Sequence[list[str | bytes]]) -> list[str | bytes]:
+        return [data for frames in run for data in frames]
+
+    @property
+    def buffered(self) -> int:
+        return len(self._held)
+
+    def write(self, frames: list[str | bytes]) -> bool:
+        if not self.is_open or self._held:
+            return False
+        self._held += frames
+        if self._client.taking.is_set():
+            self.flush()
+        return True
+
+    def sink(
+        self, source: Any, otherwise: Callable[[Any], bool] | None = None
+    ) -> Callable[[Any], bool]:
+        self._source, self._otherwise = source, otherwise
+        return self._feed
+
+    def _feed(self, given: Any) -> bool:
+        if not self.is_open or self._held:
+            return False
+        frames = self._source.frames
+        if self._source.given is not given:
+            frames = self._source.translate(given)
+        if frames is None:
+            return self._otherwise is not None and self._otherwise(given)
+        return self.write(frames)
+
+    def flush(self) -> None:
+        held, self._held = self._held, []
+        for data in held:
+            kind = "text" if isinstance(data, str) else "bytes"
+            self._client.show({"type": "websocket.send", kind: data})
+
+    def drained(self) -> None:
+        if self._held:
+            self.flush()
+            if self.on_ready is not None:
+                self.on_ready()
+
+    def abort(self) -> None:
+        self.is_open = False
+        self._held = []
+        self._client.leave()
+
+
+class Taking(asyncio.Event):
+    """Whether the client takes what is sent."""
+
+    connection: FakeConnection | None = None
+
+    def set(self) -> None:
+        super().set()
+        if self.connection is not None:
+            self.connection.drained()
 
 
 class FakeClient:
@@ -21,17 +100,28 @@ class FakeClient:
 
     def __init__(self, app: ASGIApp, scope: dict[str, Any]) -> None:
         self.scope = scope
-        self.taking = asyncio.Event()
+        self.taking = Taking()
         self.taking.set()
+        self.connection = FakeConnection(self)
+        if scope["type"] == "websocket" and shares_frames:
+            self.taking.connection = self.connection
+            offer = {"version": 1, "connection": self.connection}
+            scope.setdefault("extensions", {})["channels.websocket.frames"] = offer
         self._in: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._out: asyncio.Queue[Any] = asyncio.Queue()
         self.task = asyncio.ensure_future(app(scope, self._in.get, self._send))
 
     async def _send(self, message: Any) -> None:
         await self.taking.wait()
-        self._out.put_nowait(message)
+        self.show(message)
+        if message["type"] == "websocket.accept":
+            self.connection.is_open = True
         if message["type"] == "websocket.close":
+            self.connection.is_open = False
             self.leave()
+
+    def show(self, message: Any) -> None:
+        self._out.put_nowait(message)
 
     def put(self, kind: str, **content: object) -> None:
         self._in.put_nowait({"type": kind, **content})

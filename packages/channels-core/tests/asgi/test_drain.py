@@ -10,7 +10,13 @@ import pytest
 from channels.core import ChannelsPlugin
 from channels.core.asgi import CloseCode, Gateway
 
+from . import fake
 from .fake import event_source, websocket
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["sent", "shared"])
+def shares_frames(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake, "shares_frames", request.param)
 
 
 @pytest.fixture

@@ -11,7 +11,13 @@ from channels.core import ChannelsPlugin, Event, HistoryNotSupported, NotRunning
 from channels.core.asgi import CloseCode, Connection, Encoding, Envelope, Gateway, Limits, Raw
 from channels.core.testing import FaultyBackend
 
+from . import fake
 from .fake import FakeClient, websocket
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["sent", "shared"])
+def shares_frames(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake, "shares_frames", request.param)
 
 
 @pytest.fixture
@@ -267,8 +273,7 @@ async def test_a_client_that_takes_nothing_is_cut(plugin: ChannelsPlugin) -> Non
         websocket(gateway.websocket_endpoint()) as client,
     ):
         await client.accepted()
-        client.taking.clear()
-        plugin.publish("x", "news")
+        await fill(plugin, client, 2)
         await client.ended()
         assert is_empty(gateway)
 

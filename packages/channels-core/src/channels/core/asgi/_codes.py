@@ -54,3 +54,12 @@ UNKNOWN_CHANNEL = Refusal(404, CloseCode.UNKNOWN_CHANNEL, "no such channel")
 CROWDED = Refusal(503, CloseCode.TRY_LATER, "too many connections")
 DRAINING = Refusal(503, CloseCode.TRY_LATER, "the server is going away")
 NO_BROKER = Refusal(503, CloseCode.TRY_LATER, "not available now")
+
+
+class Closing(Exception):
+    """Ends what is sent to a client, with a code for it."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason

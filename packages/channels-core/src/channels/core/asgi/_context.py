@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 from channels.core._errors import NotRunningError
-from channels.core._event import Event, Gap
+from channels.core._event import Event
 from channels.core._plugin import ChannelsPlugin
 from channels.core.asgi._admission import Admission
 from channels.core.asgi._connections import Connections
-from channels.core.asgi._encoding import Encoding, Once
+from channels.core.asgi._encoding import Encoding, LastRun, Once
 from channels.core.asgi._limits import Limits
 from channels.core.asgi._lines import block_encoder
+from channels.core.asgi._messages import Messenger
+from channels.core.asgi._shared_frames import EXTENSION, FrameConnection, SharedMessages
+
+logger = logging.getLogger("channels")
 
 
 class Context:
@@ -23,6 +28,11 @@ class Context:
         encoding: What clients see of events.
         limits: What they may use.
         retry: Seconds after which an ``EventSource`` connects again.
+
+    Attributes:
+        messages: Makes messages of events.
+        blocks: Makes lines of an event stream of events.
+        running: Who is connected; None outside ``async with gateway:``.
     """
 
     def __init__(
@@ -39,8 +49,10 @@ class Context:
         self.limits = limits
         self.retry = retry
         self.running: Connections | None = None
-        self._messages = Once(self._encode)
-        self._blocks = Once(block_encoder(encoding))
+        self.messages = Messenger(encoding, _unchanged)
+        self.blocks = LastRun(_each_once(block_encoder(encoding)))
+        self._is_unshared = False
+        self._shared: dict[object, SharedMessages] = {}
 
     @property
     def connections(self) -> Connections:
@@ -53,15 +65,28 @@ class Context:
             raise NotRunningError("the gateway does not run: use it inside 'async with gateway:'")
         return self.running
 
-    def messages(self, events: Sequence[Event]) -> Sequence[str | bytes | None]:
-        """Return the messages for events; None for a gap that the encoding cannot tell."""
-        return self._messages(events)
+    def shared(self, server: FrameConnection) -> SharedMessages:
+        """Return the messages as frames of the server that ``server`` is a connection of."""
+        messages = self._shared.get(server.encode)
+        if messages is None:
+            messages = SharedMessages(Messenger(self.encoding, server.encode), server.join)
+            self._shared[server.encode] = messages
+        return messages
 
-    def blocks(self, events: Sequence[Event]) -> Sequence[bytes]:
-        """Return the lines of an event stream for events."""
-        return self._blocks(events)
+    def note_unshared(self) -> None:
+        """Say once that the server does not offer to share frames."""
+        if not self._is_unshared:
+            self._is_unshared = True
+            logger.info(
+                "the ASGI server does not offer %s: each WebSocket is sent messages of its own",
+                EXTENSION,
+            )
 
-    def _encode(self, event: Event) -> str | bytes | None:
-        if isinstance(event, Gap):
-            return self.encoding.gap(event)
-        return self.encoding.event(event)
+
+def _unchanged(message: str | bytes) -> str | bytes:
+    return message
+
+
+def _each_once(encode: Callable[[Event], bytes]) -> Callable[[Sequence[Event]], Sequence[bytes]]:
+    once = Once(encode)
+    return lambda events: [once(event) for event in events]

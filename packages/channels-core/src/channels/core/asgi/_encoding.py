@@ -153,8 +153,7 @@ def _is_text(mode: str) -> bool:
 class Once(Generic[T]):
     """Encode each event once, however many clients it goes to.
 
-    Remembers the run of events that was asked for last, which is the very same object for all
-    subscribers of a channel, and the last few events for those who lag.
+    Remembers the last few events, for those who lag.
 
     Args:
         encode: What to do once.
@@ -162,23 +161,15 @@ class Once(Generic[T]):
 
     def __init__(self, encode: Callable[[Event], T]) -> None:
         self._encode = encode
-        self._run: Sequence[Event] = ()
-        self._encoded: Sequence[T] = ()
         self._recent: OrderedDict[int, tuple[Event, T]] = OrderedDict()
         self._bytes = 0
 
-    def __call__(self, events: Sequence[Event]) -> Sequence[T]:
-        """Return the encoded events.
+    def __call__(self, event: Event) -> T:
+        """Return the encoded event.
 
         Raises:
             Exception: Whatever the encoding raises.
         """
-        if events is not self._run:
-            self._encoded = [self._one(event) for event in events]
-            self._run = events
-        return self._encoded
-
-    def _one(self, event: Event) -> T:
         known = self._recent.get(id(event))
         if known is not None:
             return known[1]
@@ -189,6 +180,27 @@ class Once(Generic[T]):
             _, (oldest, _) = self._recent.popitem(last=False)
             self._bytes -= len(oldest)
         return encoded
+
+
+class LastRun(Generic[T]):
+    """Make something of a run of events once for all subscribers of a channel.
+
+    They get the very same object, so that the last one is all there is to remember.
+
+    Args:
+        make: What to do once.
+    """
+
+    def __init__(self, make: Callable[[Sequence[Event]], T]) -> None:
+        self._make = make
+        self._last: tuple[Sequence[Event], T] | None = None
+
+    def __call__(self, events: Sequence[Event]) -> T:
+        """Return what was made of it."""
+        last = self._last
+        if last is None or last[0] is not events:
+            last = self._last = events, self._make(events)
+        return last[1]
 
 
 MAX_RECENT = 256

@@ -16,7 +16,7 @@ from channels.core.asgi._connection import Connection, Receive, Scope, Send, hea
 from channels.core.asgi._connections import Client
 from channels.core.asgi._encoding import Joined
 from channels.core.asgi._lines import joined_lines, retry_line
-from channels.core.asgi._outlet import Outlet, cut
+from channels.core.asgi._outlet import SendingOutlet, sending_outlet
 
 if TYPE_CHECKING:
     from channels.core.asgi._context import Context
@@ -116,9 +116,10 @@ class _StreamClient(Client):
         self._ids: dict[str, str | None] | None = {} if has_many else None
         self._retry = context.retry
         self._loop = asyncio.get_running_loop()
-        self._outlet: Outlet | None = None
-        self._delivery: asyncio.Task[None] | None = None
+        self._outlet: SendingOutlet | None = None
+        self._all_sent: asyncio.Future[None] = self._loop.create_future()
         self._waiting: asyncio.Timeout | None = None
+        self._ending: asyncio.Timeout | None = None
         self._is_gone = False
         self._beaten = 0
 
@@ -126,10 +127,8 @@ class _StreamClient(Client):
         assert self.subscriber is not None
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await self._body(self._first())
-        self._outlet = Outlet(self.subscriber, self._write)
-        self._delivery = self._loop.create_task(
-            self._deliver(self._outlet), name="channels-event-stream"
-        )
+        outlet = self._outlet = sending_outlet(self.subscriber, self._write, self._delivered)
+        outlet.start()
         try:
             await self._wait_until_gone()
         except asyncio.CancelledError:
@@ -137,14 +136,12 @@ class _StreamClient(Client):
             await self.dismiss(0.0)
             raise
         finally:
-            if not self._is_gone:
-                await asyncio.wait([self._delivery], timeout=CLOSE_TIMEOUT)
-            await cut(self._delivery)
+            await self._finish(outlet)
 
     async def _wait_until_gone(self) -> None:
         try:
             # The delivery lets this end, when it does, by setting the time out to now.
-            async with asyncio.timeout(None) as self._waiting:
+            async with asyncio.timeout(0 if self._all_sent.done() else None) as self._waiting:
                 while (await self._receive())["type"] != "http.disconnect":
                     pass
                 self._is_gone = True
@@ -174,25 +171,44 @@ class _StreamClient(Client):
 
     def abort(self) -> None:
         self._is_gone = True
-        if self._delivery is not None:
-            self._delivery.cancel()
+        if self._outlet is not None:
+            self._outlet.abort()
+        self._interrupt()
+        if self._ending is not None:
+            self._ending.reschedule(self._loop.time())
 
     # -- delivery --------------------------------------------------------------------------
 
-    async def _deliver(self, outlet: Outlet) -> None:
+    def _delivered(self, error: BaseException | None) -> None:
+        if error is not None:
+            self._lose(error)
+        if not self._all_sent.done():
+            self._all_sent.set_result(None)
+        self._interrupt()
+
+    async def _finish(self, outlet: SendingOutlet) -> None:
         try:
-            await outlet.pump()
-            if not self._is_gone:
-                async with asyncio.timeout(CLOSE_TIMEOUT):
+            async with asyncio.timeout(CLOSE_TIMEOUT) as self._ending:
+                if not self._is_gone:
+                    await self._all_sent
+                if not self._is_gone:
                     end = {"body": retry_line(self._retry), "more_body": False}
                     await self._send({"type": "http.response.body", **end})
         except Exception as exc:
-            logger.debug("an event stream's client is gone", exc_info=exc)
-            self._is_gone = True
+            self._lose(exc)
         finally:
-            waiting, self._waiting = self._waiting, None
-            if waiting is not None:
-                waiting.reschedule(self._loop.time())
+            self._ending = None
+        await outlet.stop()
+
+    def _lose(self, error: BaseException) -> None:
+        logger.debug("an event stream's client is gone", exc_info=error)
+        self._is_gone = True
+
+    def _interrupt(self) -> None:
+        """Let the handler stop waiting for the client."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.reschedule(self._loop.time())
 
     async def _write(self, events: Sequence[Event]) -> None:
         blocks = self._context.blocks(events)

@@ -3,98 +3,254 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import sys
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from channels.core._event import Event
+from channels.core._parking import Parking
 from channels.core._subscriber import Subscriber
 
+Write = Callable[[], Coroutine[Any, Any, None]]
+WriteEvents = Callable[[Sequence[Event]], Coroutine[Any, Any, None]]
+OnDone = Callable[[BaseException | None], None]
 
-class Outlet:
-    """Send what a subscriber gets, from one task that sleeps while there is nothing.
 
-    Where a run of events meets a server: it takes a run when it is free, and leaves what comes
-    meanwhile to the subscriber's backlog, with its limits.
+class Outlet(ABC):
+    """Sends what a subscriber gets.
+
+    It takes a run of events when it is free, and leaves what comes meanwhile to the subscriber's
+    backlog, with its limits.
+
+    Args:
+        subscriber: Whose events.
+        on_done: Called once, when the subscriber's stream has ended and all of it is sent, or
+            with the error for which nothing more is.
+    """
+
+    __slots__ = ("_on_done", "_subscriber")
+
+    def __init__(self, subscriber: Subscriber, on_done: OnDone) -> None:
+        self._subscriber = subscriber
+        self._on_done = on_done
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin, with what is in the backlog."""
+
+    @abstractmethod
+    def is_stuck(self) -> bool:
+        """Tell whether nothing could be sent since the last time this was asked."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Send nothing more, and cut the connection where the server lets us."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Send nothing more; waits until nothing is being sent."""
+
+
+class SendingOutlet(Outlet):
+    """Sends by awaiting the server's ``send``, one run at a time.
 
     Args:
         subscriber: Whose events.
         write: Sends a run of events.
+        on_done: See :class:`Outlet`.
+
+    Attributes:
+        written: Counts what is sent; ``write`` adds to it.
     """
 
-    __slots__ = ("_ended", "_notes", "_run", "_seen", "_subscriber", "_waiter", "_write", "written")
+    __slots__ = ("_ended", "_notes", "_seen", "_task", "_write", "written")
 
-    def __init__(
-        self, subscriber: Subscriber, write: Callable[[Sequence[Event]], Awaitable[None]]
-    ) -> None:
-        self._subscriber = subscriber
+    def __init__(self, subscriber: Subscriber, write: WriteEvents, on_done: OnDone) -> None:
+        super().__init__(subscriber, on_done)
         self._write = write
-        self._run: Sequence[Event] = ()
-        self._notes: deque[Callable[[], Awaitable[None]]] | None = None
+        self._notes: deque[Write] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._ended = False
-        self._waiter: asyncio.Future[None] | None = None
-        self.written = 0
         self._seen = -1
+        self.written = 0
 
     @property
+    @abstractmethod
     def is_idle(self) -> bool:
         """Whether all that came was sent."""
-        return self._waiter is not None
 
     def is_stuck(self) -> bool:
-        """Tell whether nothing could be sent since the last time this was asked."""
         stuck = not self.is_idle and self.written == self._seen
         self._seen = self.written
         return stuck
 
-    def note(self, write: Callable[[], Awaitable[None]]) -> None:
+    def abort(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            await cut(self._task)
+
+    @abstractmethod
+    def note(self, write: Write) -> None:
         """Send something else, between two runs."""
+
+
+class PumpOutlet(SendingOutlet):
+    """Sends from one task, which sleeps while there is nothing to send."""
+
+    __slots__ = ("_parking", "_run")
+
+    def __init__(self, subscriber: Subscriber, write: WriteEvents, on_done: OnDone) -> None:
+        super().__init__(subscriber, write, on_done)
+        self._parking = Parking()
+        self._run: Sequence[Event] = ()
+
+    @property
+    def is_idle(self) -> bool:
+        return self._parking.is_taken
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._pump(), name="channels-outlet")
+        self._subscriber.attach(self._take, self._end)
+
+    def note(self, write: Write) -> None:
         if self._notes is None:
             self._notes = deque()
         self._notes.append(write)
-        self._wake()
+        self._parking.wake()
 
-    async def pump(self) -> None:
-        """Send until the subscriber's stream has ended and all of it is sent.
-
-        Raises:
-            Exception: Whatever sending raises.
-        """
-        self._subscriber.attach(self._take, self._end)
-        while True:
-            if self._run:
-                await self._write(self._run)
-                self._run = ()
-                self._subscriber.ready()
-            elif self._notes:
-                await self._notes.popleft()()
-            elif self._ended:
-                return
-            else:
-                self._waiter = asyncio.get_running_loop().create_future()
-                try:
-                    await self._waiter
-                finally:
-                    self._waiter = None
+    async def _pump(self) -> None:
+        try:
+            while True:
+                if self._run:
+                    await self._write(self._run)
+                    self._run = ()
+                    self._subscriber.ready()
+                elif self._notes:
+                    await self._notes.popleft()()
+                elif self._ended:
+                    break
+                else:
+                    await self._parking
+        except BaseException as exc:
+            self._on_done(exc)
+            if not isinstance(exc, Exception):
+                raise
+        else:
+            self._on_done(None)
 
     def _take(self, events: Sequence[Event]) -> bool:
         if self._run:
             return False
         self._run = events
-        self._wake()
+        self._parking.wake()
         return True
 
     def _end(self) -> None:
         self._ended = True
-        self._wake()
+        self._parking.wake()
 
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+
+class EagerOutlet(SendingOutlet):
+    """Sends at once, in the tick in which the events come; a task remains only if it has to wait.
+
+    The task is begun in place, so that ``send`` is inside a task of its own like everywhere else:
+    what it does with timeouts and cancellation is its own affair.
+    """
+
+    __slots__ = ("_context", "_is_busy")
+
+    def __init__(self, subscriber: Subscriber, write: WriteEvents, on_done: OnDone) -> None:
+        super().__init__(subscriber, write, on_done)
+        self._context = contextvars.copy_context()
+        self._is_busy = False
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._is_busy
+
+    def start(self) -> None:
+        self._subscriber.attach(self._take, self._end)
+
+    def abort(self) -> None:
+        self._is_busy = True
+        super().abort()
+
+    async def stop(self) -> None:
+        self._is_busy = True
+        await super().stop()
+
+    def note(self, write: Write) -> None:
+        if self._notes is None:
+            self._notes = deque()
+        self._notes.append(write)
+        self._go_on()
+
+    def _take(self, events: Sequence[Event]) -> bool:
+        if self._is_busy:
+            return False
+        self._begin(self._write(events))
+        if self._ended or self._notes:  # since it began
+            asyncio.get_running_loop().call_soon(self._go_on)
+        return True
+
+    def _end(self) -> None:
+        self._ended = True
+        self._go_on()
+
+    def _begin(self, writing: Coroutine[Any, Any, None]) -> None:
+        self._is_busy = True
+        task = _eager_task(writing, self._context)
+        if task.done():
+            self._conclude(task)
+        else:
+            self._task = task
+            task.add_done_callback(self._resume)
+
+    def _conclude(self, task: asyncio.Task[None]) -> None:
+        """Be free again; after an error it stays busy, and takes nothing more."""
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            self._is_busy = False
+        else:
+            self._on_done(error)
+
+    def _resume(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        self._conclude(task)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._notes and not self._is_busy:
+            self._begin(self._notes.popleft()())
+        if not self._is_busy:
+            self._subscriber.ready()
+        if self._ended and not self._is_busy and not self._subscriber.qsize:
+            self._is_busy = True
+            self._on_done(None)
+
+
+def _eager_task(
+    writing: Coroutine[Any, Any, None], context: contextvars.Context
+) -> asyncio.Task[None]:
+    if sys.version_info < (3, 12):
+        raise AssertionError("Python 3.11 has no eager tasks")
+    loop = asyncio.get_running_loop()
+    name = "channels-outlet"
+    return asyncio.Task(writing, loop=loop, name=name, context=context, eager_start=True)
+
+
+sending_outlet = PumpOutlet if sys.version_info < (3, 12) else EagerOutlet
+"""What sends with the least work on this Python."""
 
 
 async def cut(task: asyncio.Task[None]) -> None:
-    """Cancel a delivery, and wait until it has ended."""
+    """Cancel a task, and wait until it has ended."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=1.0)

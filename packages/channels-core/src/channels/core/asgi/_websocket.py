@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from channels.core._event import Event, Gap
+from channels.core._event import Event
 from channels.core._subscriber import Subscriber
-from channels.core.asgi._codes import DRAINING, CloseCode, Refusal
+from channels.core.asgi._codes import DRAINING, CloseCode, Closing, Refusal
 from channels.core.asgi._connection import (
     Message,
     Receive,
@@ -23,7 +23,8 @@ from channels.core.asgi._connection import (
 from channels.core.asgi._connections import Client
 from channels.core.asgi._encoding import Joined
 from channels.core.asgi._limits import Allowance
-from channels.core.asgi._outlet import Outlet, cut
+from channels.core.asgi._outlet import Outlet, SendingOutlet, cut, sending_outlet
+from channels.core.asgi._shared_frames import SharingOutlet, offered_frames
 
 if TYPE_CHECKING:
     from channels.core.asgi._admission import Action
@@ -43,15 +44,6 @@ _END_CODES = {
     "failed": (CloseCode.INTERNAL_ERROR, "internal error"),
     "unsubscribed": (CloseCode.NORMAL, ""),
 }
-
-
-class _Close(Exception):
-    """Ends the delivery, with a code for the client."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(code, reason)
-        self.code = code
-        self.reason = reason
 
 
 class WebSocketSession(Client):
@@ -76,7 +68,8 @@ class WebSocketSession(Client):
         self._receive: Receive = connection.receive
         self._send: Send = connection.send
         self._outlet: Outlet | None = None
-        self._delivery: asyncio.Task[None] | None = None
+        self._all_sent: asyncio.Future[None] | None = None
+        self._goodbye: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._allowance = Allowance(context.limits, self._loop.time())
         self._receiving: asyncio.Future[None] | None = None
@@ -134,8 +127,8 @@ class WebSocketSession(Client):
             if exc is None and self._was_closed and not self._is_gone:
                 await self._hear_goodbye()
         finally:
-            if self._delivery is not None:
-                self._delivery.cancel()
+            if self._goodbye is not None:
+                self._goodbye.cancel()
             self._connections.leave(self)
 
     def __aiter__(self) -> Self:
@@ -220,10 +213,14 @@ class WebSocketSession(Client):
         first = self._context.encoding.joined(self._joined)
         if first is not None:
             await self._send(_message(first))
-        self._outlet = Outlet(self.subscriber, self._write)
-        self._delivery = self._loop.create_task(
-            self._deliver(self._outlet), name="channels-websocket"
-        )
+        server = offered_frames(self.connection.scope)
+        if server is None:
+            self._context.note_unshared()
+            self._outlet = sending_outlet(self.subscriber, self._write, self._delivered)
+        else:
+            messages = self._context.shared(server)
+            self._outlet = SharingOutlet(self.subscriber, server, messages, self._delivered)
+        self._outlet.start()
 
     def tick(self) -> None:
         if self._outlet is not None and self._outlet.is_stuck():
@@ -235,57 +232,71 @@ class WebSocketSession(Client):
 
     def abort(self) -> None:
         self._is_gone = True
-        if self._delivery is not None:
-            self._delivery.cancel()
+        if self._outlet is not None:
+            self._outlet.abort()
+        if self._goodbye is not None:
+            self._goodbye.cancel()
         self._interrupt()
 
     # -- delivery --------------------------------------------------------------------------
 
-    async def _deliver(self, outlet: Outlet) -> None:
+    async def _write(self, events: Sequence[Event]) -> None:
+        outlet = self._outlet
+        assert isinstance(outlet, SendingOutlet)
+        send = self._send
+        messages, closing = self._context.messages(events)
+        for index, message in enumerate(messages, 1):
+            await send(_message(message))
+            outlet.written += 1
+            if index % FAIR_SHARE == 0:
+                await asyncio.sleep(0)
+        if closing is not None:
+            raise closing
+
+    def _delivered(self, error: BaseException | None) -> None:
+        """Close, as all is sent, or nothing more can be."""
+        if error is not None and not isinstance(error, Closing):
+            self._lose(error)
+        if self._is_gone:
+            self._interrupt()
+        else:
+            end = _END_CODES[self.subscriber.end_reason or "stopped"]
+            code, reason = error.args if error is not None else self._closing or end
+            goodbye = self._say_goodbye(code, reason)
+            self._goodbye = self._loop.create_task(goodbye, name="channels-goodbye")
+        if self._all_sent is not None and not self._all_sent.done():
+            self._all_sent.set_result(None)
+
+    async def _say_goodbye(self, code: int, reason: str) -> None:
         try:
-            try:
-                await outlet.pump()
-                code, reason = self._closing or _END_CODES[self.subscriber.end_reason or "stopped"]
-            except _Close as exc:
-                code, reason = exc.code, exc.reason
-            if not self._is_gone:
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await self._stop_receiving()
-                    await self._send({"type": "websocket.close", "code": code, "reason": reason})
-                self._was_closed = True
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._stop_receiving()
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            self._was_closed = True
         except Exception as exc:
             self._lose(exc)
         finally:
             self._interrupt()
 
-    async def _write(self, events: Sequence[Event]) -> None:
-        outlet = self._outlet
-        assert outlet is not None
-        try:
-            messages = self._context.messages(events)
-        except Exception:
-            logger.exception("an event cannot be encoded for clients; they are closed")
-            raise _Close(CloseCode.INTERNAL_ERROR, "internal error") from None
-        send = self._send
-        for index, message in enumerate(messages, 1):
-            if message is None:
-                gap = events[index - 1]
-                if isinstance(gap, Gap) and gap.dropped:
-                    continue
-                raise _Close(CloseCode.GAP, "events are missing")
-            await send(_message(message))
-            outlet.written += 1
-            if index % FAIR_SHARE == 0:
-                await asyncio.sleep(0)
-
     async def _finish(self) -> None:
-        delivery = self._delivery
-        if delivery is None:
+        outlet = self._outlet
+        if outlet is None:
             return
-        if self._is_gone:
-            delivery.cancel()
-        await asyncio.wait([delivery], timeout=CLOSE_TIMEOUT)
-        await cut(delivery)
+        if not self._is_gone:
+            try:
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    if self._goodbye is None:
+                        self._all_sent = self._loop.create_future()
+                        await self._all_sent
+                    if self._goodbye is not None:
+                        await asyncio.wait([self._goodbye])
+            except TimeoutError:
+                logger.info("a client did not take what was sent; its WebSocket is cut")
+            if not self._was_closed:
+                outlet.abort()
+        await outlet.stop()
+        if self._goodbye is not None:
+            await cut(self._goodbye)
 
     async def _hear_goodbye(self) -> None:
         """Wait until the client has answered the close: a server that ends may not have sent it."""
@@ -296,7 +307,7 @@ class WebSocketSession(Client):
         except Exception as exc:
             logger.debug("a client did not answer its close", exc_info=exc)
 
-    def _lose(self, error: Exception | None) -> None:
+    def _lose(self, error: BaseException | None) -> None:
         if error is not None:
             logger.debug("a client is gone", exc_info=error)
         self._is_gone = self._is_over = True
