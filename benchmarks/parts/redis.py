@@ -55,11 +55,11 @@ A private server on one core, the measured process on the other, 100 bytes per e
 as fast as it can; *latency* is from before the publishing to the consumer, at 200 events per
 second. redis-py by itself sends what is published in one tick as one pipeline: PUBLISH, or the very
 script of the stream backend. A subscription of Channels returns when the server has confirmed it,
-so those made *in turn* cost a round trip each, as with redis-py when it waits for confirmations; one
-of litestar.channels returns when it is sent. *At once* is a task per subscription, as of clients
-that connect together: Channels joins what is asked for in one tick; litestar.channels cannot run
-its calls at once, which exhausts its pool. *Idle* is long enough to have a look at the records' tops
-in it, which the stream backend takes once a minute.""",
+so those made *in turn* cost a round trip each, as with redis-py when it waits for confirmations;
+one of litestar.channels returns when it is sent. *At once* is a task per subscription, as of
+clients that connect together: Channels joins what is asked for in one tick; litestar.channels
+cannot run its calls at once, which exhausts its pool. *Idle* is long enough to have a look at the
+records' tops in it, which the stream backend takes once a minute.""",
     broker="redis",
     cases={
         **{f"publish, {name}": publish(name) for name in KINDS},
