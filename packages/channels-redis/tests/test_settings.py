@@ -256,6 +256,18 @@ def test_configuration_errors(make: Callable[[], object], why: str) -> None:
         make()
 
 
+async def test_tls_on_one_side_only_is_named(make_redis: Callable[..., RedisServer]) -> None:
+    plain, tls = make_redis(), make_redis(tls=True)
+    urls = {
+        f"rediss://127.0.0.1:{plain.port}?connect_timeout=0.3": "does it speak TLS",
+        f"redis://127.0.0.1:{tls.port}": "does it want TLS",
+    }
+    for url, why in urls.items():
+        async with load_backend(url) as backend:
+            with pytest.raises(BackendUnavailable, match=why):
+                await backend.publish([Message("news", b"")])
+
+
 @pytest.mark.parametrize(
     ("option", "value", "takes"),
     [
