@@ -15,7 +15,7 @@ from benchmarks import machine, rivals
 from benchmarks.model import Case, Part, Sample
 
 ROOT = Path(__file__).resolve().parent.parent
-TIMEOUT = 60
+TIMEOUT = 120
 """Seconds that one run of a case may take."""
 
 
