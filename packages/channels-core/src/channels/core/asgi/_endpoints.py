@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from channels.core.asgi._connection import ASGIApp, Connection, Scope, respond
@@ -16,8 +16,8 @@ def websocket_endpoint(
 ) -> ASGIApp:
     """Return an application for scopes of type ``websocket``."""
 
-    async def serve(connection: Connection, names: Sequence[str]) -> None:
-        await gateway.serve_websocket(connection, names, history=history, publish=publish)
+    def serve(connection: Connection, names: Sequence[str]) -> Awaitable[None]:
+        return gateway.serve_websocket(connection, names, history=history, publish=publish)
 
     return _Endpoint("websocket", channels, serve)
 
