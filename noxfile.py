@@ -27,6 +27,9 @@ nox.options.sessions = ["tests", "lint", "types", "docs"]
 os.environ.setdefault("UV_SYSTEM_CERTS", "1")
 if "PIP_INDEX_URL" in os.environ:
     os.environ.setdefault("UV_DEFAULT_INDEX", os.environ["PIP_INDEX_URL"])
+# The tests start hundreds of processes: none of them is to compile again what it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
 # Under nox a server that cannot be started is a failure, not a skipped test.
 os.environ.setdefault("CHANNELS_REQUIRE_SERVERS", "1")
 

@@ -57,7 +57,8 @@ def measure(
     for part in chosen:
         times = rounds or (1 if quick else part.rounds)
         earlier = report.Run.load(part, quick)
-        forecast = Forecast(dict.fromkeys(part.cases, times), earlier.seconds if earlier else {})
+        left = {name: 1 if case.once else times for name, case in part.cases.items()}
+        forecast = Forecast(left, earlier.seconds if earlier else {})
         planned.append((part, times, forecast))
     minutes = sum(forecast.seconds_left() for _, _, forecast in planned) / 60
     console.print(f"{', '.join(part.name for part in chosen)}: about {minutes:.0f} min in all")

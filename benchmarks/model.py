@@ -27,6 +27,7 @@ class Case:
             this one.
         core: Whether its process is the one that is measured, or makes the load for a server
             that it starts, with the interpreter of the rival as the argument ``python``.
+        once: Measured in the first round only, because it takes long.
     """
 
     function: str
@@ -34,6 +35,7 @@ class Case:
     quick: Mapping[str, object] | None = field(default_factory=dict)
     rival: str | None = None
     core: Literal["measured", "load"] = "measured"
+    once: bool = False
 
 
 @dataclass(frozen=True)

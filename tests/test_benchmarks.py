@@ -122,6 +122,12 @@ def test_cases_run_in_turn_and_a_failed_one_once() -> None:
     assert list(missing) == ["fails"]
 
 
+def test_a_case_that_takes_long_runs_once() -> None:
+    case = Case("bare:call", {"subscribers": 2, "seconds": 0.01}, once=True)
+    samples, _ = runner.run(part(long=case), rounds=2, quick=False, watcher=Progress())
+    assert [list(sample) for sample in samples] == [["long"], []]
+
+
 def test_a_rival_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner.rivals, "python", lambda name: None)
     with pytest.raises(runner.Unavailable, match="broadcaster is not installed"):

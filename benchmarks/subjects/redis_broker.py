@@ -64,6 +64,8 @@ async def opened(url: str, kind: str) -> AsyncIterator[Client]:
 
         async def subscribe(channels: Sequence[str]) -> AsyncIterator[bytes]:
             await pubsub.subscribe(*channels)
+            for _ in channels:
+                await pubsub.get_message(timeout=10)  # the confirmation, which is taken out
             return events()
 
         yield Client(Pipelined(redis, script).publish, subscribe)

@@ -1,9 +1,10 @@
 """WebSockets, event streams, and a handler of one's own, in FastAPI."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, WebSocket
+from fastapi import Depends, FastAPI, Request, Response, WebSocket
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from channels.core import ChannelsPlugin
 from channels.core.asgi import Gateway
@@ -23,6 +24,26 @@ app = FastAPI(
 @app.post("/news")
 async def publish(data: dict[str, Any]) -> dict[str, str]:
     return await channels.wait_published(data, "news")
+
+
+class Streaming(Response):
+    """What lets a handler return an ASGI application, which FastAPI would try to write as JSON."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        super().__init__()
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._application(scope, receive, send)
+
+
+def room(name: str) -> str:  # a dependency chooses the channel, where a path alone cannot
+    return {"lobby": "chat", "front-page": "news"}[name]
+
+
+@app.get("/rooms/{name}/events")
+async def room_events(request: Request, channel: Annotated[str, Depends(room)]) -> Streaming:
+    return Streaming(gateway.event_stream(channel, history=20, connection=request))
 
 
 @app.websocket("/chat")

@@ -43,6 +43,19 @@ async def test_the_same_pieces_serve_each_framework(name: str) -> None:
         assert (await record(chat))["data"] == "hello"
 
 
+async def test_a_handler_of_fastapi_returns_a_stream() -> None:
+    async with (
+        serving("uvicorn-sansio", "examples.guide.fastapi_app:app") as served,
+        httpx.AsyncClient(base_url=served.http, trust_env=False) as http,
+        http.stream("GET", "/rooms/front-page/events") as response,
+    ):
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        lines = response.aiter_lines()
+        assert await anext(line async for line in lines if line == "event: joined")
+        ids = (await http.post("/news", json={"text": "hi"})).json()
+        assert await anext(line async for line in lines if line == f"id: {ids['news']}")
+
+
 async def test_the_chat_of_ones_own_handlers() -> None:
     app = "examples.guide.litestar_chat:app"
     async with (

@@ -90,6 +90,15 @@ async def speaking(asks: bool, code: str, says: str) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
+def connections(space: PostgresSpace) -> int:
+    """Count the clients of the database."""
+    [(count,)] = space.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    return count
+
+
 class ServerSuite(Maker):
     """Each way to start is either right or refused with a sentence that says what to do."""
 
@@ -175,16 +184,7 @@ class ServerSuite(Maker):
                 await plugin.wait_published(LARGE, "a")
                 assert await anext(subscriber.iter_events()) == b"%d" % number
             assert asyncio.all_tasks() == {asyncio.current_task()}
-        await until(
-            lambda: (
-                postgres_space.execute(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                    " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
-                )
-                == [(0,)]
-            ),
-            "all connections closed",
-        )
+        await until(lambda: connections(postgres_space) == 0, "all connections closed")
         async with backend:  # what no life had the time to trim, the next one does
             await send(backend, "a", b"last")
             await until(
@@ -193,6 +193,22 @@ class ServerSuite(Maker):
             )
         counts = "SELECT (SELECT count(*) FROM channels.channel), count(*) FROM channels.spill"
         assert postgres_space.execute(counts) == [(1, 0)]
+
+    async def test_reading_is_over_when_the_backend_closes(
+        self, postgres_space: PostgresSpace
+    ) -> None:
+        """Who waits for the connection then does not open another."""
+        async with self.make(postgres_space.url, history=5, create_schema=True) as backend:
+            await send(backend, "a", b"1")
+            reads = [
+                asyncio.create_task(backend.get_history([HistoryRequest("a")])) for _ in range(9)
+            ]
+            await reads[0]
+        outcomes = await asyncio.gather(*reads, return_exceptions=True)
+        assert all(
+            isinstance(outcome, list | BackendUnavailable | NotRunningError) for outcome in outcomes
+        ), outcomes
+        await until(lambda: connections(postgres_space) == 0, "all connections closed")
 
     async def test_live_tables_become_tables_for_history(
         self, postgres_space: PostgresSpace

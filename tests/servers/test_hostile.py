@@ -17,7 +17,7 @@ from kit import eventually
 from .process import COMMANDS, Served, serving
 
 
-@pytest.fixture(params=[name for name in COMMANDS if name != "uvicorn-websockets"])
+@pytest.fixture(params=COMMANDS)
 async def served(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
     async with serving(request.param, "tests.servers.app:app") as served:
         yield served

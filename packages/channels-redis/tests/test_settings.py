@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import redis
@@ -253,6 +254,37 @@ def test_urls_of_entry_points(url: str, kind: type) -> None:
 def test_configuration_errors(make: Callable[[], object], why: str) -> None:
     with pytest.raises(ConfigurationError, match=why):
         make()
+
+
+async def test_tls_on_one_side_only_is_named(make_redis: Callable[..., RedisServer]) -> None:
+    plain, tls = make_redis(), make_redis(tls=True)
+    urls = {
+        f"rediss://127.0.0.1:{plain.port}?connect_timeout=0.3": "does it speak TLS",
+        f"redis://127.0.0.1:{tls.port}": "does it want TLS",
+    }
+    for url, why in urls.items():
+        async with load_backend(url) as backend:
+            with pytest.raises(BackendUnavailable, match=why):
+                await backend.publish([Message("news", b"")])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "takes"),
+    [
+        ("connect_timeout", None, "seconds above 0"),
+        ("heartbeat", "5", "seconds above 0"),
+        ("max_payload", 1.5, "a whole number of at least 1"),
+        ("cluster", "no", "True or False"),
+        ("key_prefix", None, "a text"),
+        ("history", "100", "at least 1, or use Pub/Sub"),
+        ("meta_ttl", "1", "seconds above 0, or None"),
+        ("wait_replicas", None, "a whole number of at least 0"),
+    ],
+)
+def test_option_of_a_wrong_type_is_named(option: str, value: Any, takes: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        RedisChannelsStreamBackend("redis://x", **{option: value})
+    assert str(caught.value) == f"{option}={value!r}: pass {takes}"
 
 
 async def test_password_is_in_no_error() -> None:

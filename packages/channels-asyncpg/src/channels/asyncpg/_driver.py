@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -97,6 +98,8 @@ class AsyncpgConnection:
             await self.raw.close(timeout=FAREWELL)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, OSError):
             self.abort()
+        # asyncpg does not await its own task that asks the server to cancel a statement.
+        await asyncio.sleep(0)
         if self._pool is not None:
             await self.give_back()
 

@@ -8,10 +8,12 @@ from typing import Final, Literal, get_args
 
 from channels.core._errors import ConfigurationError
 from channels.core._event import Event, Gap
+from channels.core.options import check_count
 
 _EMPTY: Final[list[Event]] = []  # for all heads that were never filled; nothing is added to it
 
 BacklogStrategy = Literal["backoff", "dropleft", "disconnect"]
+_STRATEGIES: Final[tuple[str, ...]] = get_args(BacklogStrategy)
 
 
 class Backlog:
@@ -169,10 +171,15 @@ def check_backlog(max_backlog: int | None, strategy: str, max_bytes: int | None 
     Raises:
         ConfigurationError: Naming the one that is wrong.
     """
-    for name, limit in (("max_backlog", max_backlog), ("max_backlog_bytes", max_bytes)):
-        if limit is not None and limit < 1:
-            raise ConfigurationError(f"{name}={limit}: pass at least 1, or None for no limit")
-    if strategy not in get_args(BacklogStrategy):
+    if max_backlog is not None or max_bytes is not None:
+        check_count(
+            1,
+            takes="at least 1, or None for no limit",
+            or_none=True,
+            max_backlog=max_backlog,
+            max_backlog_bytes=max_bytes,
+        )
+    if strategy not in _STRATEGIES:
         raise ConfigurationError(
-            f"backlog_strategy={strategy!r}: use one of {', '.join(get_args(BacklogStrategy))}"
+            f"backlog_strategy={strategy!r}: use one of {', '.join(_STRATEGIES)}"
         )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from channels.core._event import BEGINNING, Event, Gap, Position, follows, is_newer
 from channels.core._fanout import FanOut, Snapshot, Target
@@ -13,6 +12,11 @@ from channels.core._subscriber import Subscriber
 
 MAX_HELD = 10_000
 """Events held per channel, and per joining subscriber, before they are read again instead."""
+
+MAX_DEAD = 8
+"""Epochs remembered per channel of which nothing is delivered any more."""
+
+_EMPTY: Final[list[Event]] = []  # for all that hold nothing; nothing is added to it
 
 
 class Join(Protocol):
@@ -79,6 +83,26 @@ class Channel:
         * While ``busy`` one task owns the delivery; who else has events puts them into ``held``.
     """
 
+    __slots__ = (
+        "_dead",
+        "_snapshot",
+        "busy",
+        "confirmed",
+        "early",
+        "fan_out",
+        "held",
+        "hole",
+        "idle",
+        "joining",
+        "members",
+        "name",
+        "position",
+        "stale",
+        "starts",
+        "waiting",
+        "was_confirmed",
+    )
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.position: Position | None = None
@@ -90,12 +114,12 @@ class Channel:
         self.was_confirmed = False
         self.busy = False
         self.stale = False
-        self.held: list[Event] = []
-        self.early: list[Event] = []
+        self.held = _EMPTY
+        self.early = _EMPTY
         self.hole: tuple[Position | None, Position | None] | None = None
-        self.idle = asyncio.Event()
+        self.idle: asyncio.Event | None = None  # set when it is busy no more
         self.fan_out: FanOut | None = None
-        self._dead: deque[str] = deque(maxlen=8)
+        self._dead: tuple[str, ...] = ()
         self._snapshot: Snapshot | None = None
 
     def __repr__(self) -> str:
@@ -213,7 +237,7 @@ class Channel:
         if old is not None and old.epoch != position.epoch and old != BEGINNING:
             self.bury((old.epoch,))
             if position.epoch in self._dead:
-                self._dead.remove(position.epoch)
+                self._dead = tuple(epoch for epoch in self._dead if epoch != position.epoch)
         self.position = position
 
     def held_epochs(self) -> set[str]:
@@ -221,7 +245,8 @@ class Channel:
 
     def bury(self, epochs: Iterable[str]) -> None:
         """Let what still comes of ``epochs`` be dropped."""
-        self._dead.extend(epoch for epoch in epochs if epoch not in self._dead)
+        dead = dict.fromkeys((*self._dead, *epochs))
+        self._dead = tuple(dead)[-MAX_DEAD:]
 
     def is_behind(self, top: Position | None) -> bool:
         """Tell whether the broker's record has, or had, what was not delivered here."""
@@ -234,13 +259,13 @@ class Channel:
 
     def hold_early(self, events: Sequence[Event]) -> None:
         """Keep what a new connection brings before it is known that it lost nothing."""
-        self.early += events
+        self.early = _add(self.early, events)
         if len(self.early) > MAX_HELD:
             self.early.clear()  # behind a gap, which is told
 
     def hold(self, events: Sequence[Event]) -> None:
         """Keep what arrives while somebody else delivers; too much of it is read again later."""
-        self.held += events
+        self.held = _add(self.held, events)
         if len(self.held) > MAX_HELD and events[0].position is not None:
             self.held.clear()
             self.stale = True
@@ -287,3 +312,11 @@ class Channel:
                 subscriber.tell_gap(self.name)
             elif subscriber.tells_gaps:
                 gate.held.append(Gap(channel=self.name))
+
+
+def _add(held: list[Event], events: Sequence[Event]) -> list[Event]:
+    """Return ``held`` with ``events`` behind it; the list that all share stays empty."""
+    if not held:
+        return list(events)
+    held += events
+    return held

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from channels.core._backend import History, HistoryRequest
 from channels.core._channel import Channel, Gate
 from channels.core._errors import BackendUnavailable, NotRunningError, SubscriberStateError
 from channels.core._event import BEGINNING, Event, Gap, Position, before
+from channels.core._patience import Patience
 from channels.core._router import Router
 from channels.core._subscriber import Subscriber
 
@@ -27,58 +28,79 @@ class Joining:
         router: Where the channels are.
         subscriber: Who joins.
         requests: For each channel, the history to read; None: none.
-        patience: Seconds to try reading history.
+        patience: How long it may take.
     """
+
+    __slots__ = (
+        "_done",
+        "_incomplete",
+        "_patience",
+        "_requests",
+        "_router",
+        "_subscriber",
+        "_unconfirmed",
+    )
 
     def __init__(
         self,
         router: Router,
         subscriber: Subscriber,
         requests: Mapping[str, HistoryRequest | None],
-        patience: float,
+        patience: Patience,
     ) -> None:
         self._router = router
         self._subscriber = subscriber
         self._requests = requests
         self._patience = patience
-        self._incomplete: set[str] = set()
-        self._unconfirmed: set[str] = set()
-        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._incomplete: Collection[str] = ()
+        self._unconfirmed = len(requests)
+        self._done: asyncio.Future[None] | None = None
 
     def reads(self, channel: str) -> bool:
         return self._requests[channel] is not None
 
     def confirm(self, channel: str) -> None:
-        self._unconfirmed.discard(channel)
-        if not self._unconfirmed and not self._done.done():
+        self._unconfirmed -= 1
+        if not self._unconfirmed and self._done is not None and not self._done.done():
             self._done.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        if not self._done.done():
+        if self._done is not None and not self._done.done():
             self._done.set_exception(error)
 
     async def run(self) -> None:
+        """Join.
+
+        Raises:
+            TimeoutError: It took too long.
+            BackendException: A channel was refused, or its history cannot be read.
+            NotRunningError: The plugin stopped.
+            SubscriberStateError: The subscriber was unsubscribed meanwhile.
+        """
         entered: list[str] = []
+        loop = self._patience.loop
+        deadline = loop.time() + self._patience.seconds
         self._router.subscribers.add(self._subscriber)
         try:
-            self._unconfirmed = set(self._requests)
             for name in self._requests:
                 if self._router.enter(self._subscriber, name, self):
                     entered.append(name)
                 else:
-                    self._unconfirmed.discard(name)
+                    self._unconfirmed -= 1
             if self._unconfirmed:
-                await self._done
-            wanted = [name for name in entered if self.reads(name)]
+                self._done = loop.create_future()
+                await self._patience.wait(self._done)
+            wanted = list(filter(self.reads, entered))
             if wanted:
-                await self._read_history(wanted)
+                async with asyncio.timeout_at(deadline):
+                    await self._read_history(wanted)
             self._check_alive()
         except BaseException:
             self._router.leave(self._subscriber, entered)
             self._subscriber.left(entered)
             raise
         finally:
-            if self._done.done() and not self._done.cancelled():
+            if self._done is not None and self._done.done() and not self._done.cancelled():
                 self._done.exception()
 
     def _check_alive(self) -> None:
@@ -103,7 +125,7 @@ class Joining:
                     read[name].clear()
                     del tops[name]
             requests = [self._next_request(name, tops) for name in unmet]
-            histories = await self._router.read(requests, self._patience)
+            histories = await self._router.read(requests, self._patience.seconds)
             for name, history in zip(unmet, histories, strict=True):
                 if not history.complete:
                     incomplete.add(name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from channels.core._backend import ChannelsBackend, Message
 from channels.core._errors import BackendException, NotRunningError
+from channels.core._patience import Patience
 from channels.core._publisher import Publisher
 from channels.core._router import Router
 from channels.core._supervisor import Supervisor
@@ -23,6 +24,7 @@ class LinkOptions:
     """What a link is told by its plugin; times in seconds."""
 
     connect_timeout: float
+    subscribe_timeout: float
     shutdown_timeout: float
     require_broker: bool
     max_pending: int
@@ -39,6 +41,7 @@ class Link:
         self.backend = backend
         self._options = options
         self.router = Router(backend, options.on_gap, self._connected)
+        self.patience = Patience(options.subscribe_timeout)
         self.publisher = Publisher(
             backend, options.max_pending, options.retry_unconfirmed, options.on_publish_error
         )
@@ -104,6 +107,7 @@ class Link:
 
     async def _end_streams(self) -> None:
         self.router.end_streams(NotRunningError("the plugin stopped"))
+        self.patience.close()
 
     async def _leave_backend(self) -> None:
         await self.backend.__aexit__(None, None, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +30,7 @@ from channels.core._lookup import as_backend
 from channels.core._names import check_name, expand
 from channels.core._occasionally import Occasionally
 from channels.core._subscriber import Subscriber
+from channels.core.options import check_callable, check_count, check_flag, check_seconds
 
 logger = logging.getLogger("channels")
 
@@ -92,15 +93,18 @@ class ChannelsPlugin:
         on_publish_error: Callable[[str, bytes, BackendException], None] | None = None,
     ) -> None:
         check_backlog(max_backlog, backlog_strategy)
-        if max_pending < 1:
-            raise ConfigurationError(f"max_pending={max_pending}: pass at least 1")
-        for name, seconds in (
-            ("connect_timeout", connect_timeout),
-            ("subscribe_timeout", subscribe_timeout),
-            ("shutdown_timeout", shutdown_timeout),
-        ):
-            if seconds <= 0:
-                raise ConfigurationError(f"{name}={seconds}: pass seconds above 0")
+        check_count(1, max_pending=max_pending)
+        check_seconds(
+            connect_timeout=connect_timeout,
+            subscribe_timeout=subscribe_timeout,
+            shutdown_timeout=shutdown_timeout,
+        )
+        check_flag(
+            arbitrary_channels_allowed=arbitrary_channels_allowed,
+            retry_unconfirmed=retry_unconfirmed,
+            require_broker=require_broker,
+        )
+        check_callable(on_gap=on_gap, on_drop=on_drop, on_publish_error=on_publish_error)
         if not (isinstance(subscriber_class, type) and issubclass(subscriber_class, Subscriber)):
             raise ConfigurationError(
                 f"subscriber_class={subscriber_class!r} is no Subscriber class"
@@ -120,6 +124,7 @@ class ChannelsPlugin:
         self._tell_drop = self._note_drop  # one object for all subscribers
         self._options = LinkOptions(
             connect_timeout=connect_timeout,
+            subscribe_timeout=subscribe_timeout,
             shutdown_timeout=shutdown_timeout,
             require_broker=require_broker,
             max_pending=max_pending,
@@ -303,16 +308,15 @@ class ChannelsPlugin:
         names = self._names(channels)
         requests = self._history_requests(names, history, since)
         link = self._route_here(names)
-        turn: AbstractAsyncContextManager[object] = nullcontext()
-        if subscriber is None:
-            subscriber = self._make_subscriber(gaps, max_backlog_bytes)
-        elif subscriber.end_reason is None:
-            turn = subscriber.turn()
-        else:
+        if subscriber is not None and subscriber.end_reason is not None:
             raise SubscriberStateError(f"the subscriber has ended: {subscriber.end_reason}")
         try:
-            async with asyncio.timeout(self._subscribe_timeout), turn:
-                await Joining(link.router, subscriber, requests, self._subscribe_timeout).run()
+            if subscriber is None:
+                subscriber = self._make_subscriber(gaps, max_backlog_bytes)
+                await Joining(link.router, subscriber, requests, link.patience).run()
+            else:
+                async with asyncio.timeout(self._subscribe_timeout), subscriber.turn():
+                    await Joining(link.router, subscriber, requests, link.patience).run()
         except TimeoutError:
             reason = "" if link.outage is None else f": {link.outage}"
             raise BackendUnavailable(
@@ -381,8 +385,7 @@ class ChannelsPlugin:
         """
         names = self._names(channels)
         self._require_history("put_subscriber_history()")
-        if limit is not None and limit < -1:
-            raise ConfigurationError(f"limit={limit}: pass how many events, or None for all kept")
+        check_count(-1, takes="how many events, or None for all kept", or_none=True, limit=limit)
         limit = None if limit == -1 else limit
         link = self._route_here(names)
         await put_history(link.router, subscriber, names, limit, self._subscribe_timeout)
@@ -435,8 +438,8 @@ class ChannelsPlugin:
         history: int | None,
         since: str | Mapping[str, str | None] | None,
     ) -> dict[str, HistoryRequest | None]:
-        if history is not None and history < -1:
-            raise ConfigurationError(f"history={history}: pass how many events, or -1 for all kept")
+        if history is not None:
+            check_count(-1, takes="how many events, or -1 for all kept", history=history)
         if isinstance(since, str):
             if len(names) != 1:
                 raise ConfigurationError(

@@ -18,6 +18,7 @@ from channels.core._errors import (
 )
 from channels.core._event import BEGINNING, Event, Position, before, is_newer
 from channels.core._fanout import MAX_HOLD
+from channels.core._parking import Parking
 from channels.core._subscriber import Subscriber
 from channels.core._tasks import call, end
 
@@ -50,7 +51,7 @@ class Router:
     ) -> None:
         self.channels: dict[str, Channel] = {}
         self.changed: dict[str, None] = {}
-        self.wake = asyncio.Event()
+        self.wake = Parking()  # where the reconciler waits for changes
         self.connected = asyncio.Event()
         self.subscribers: WeakSet[Subscriber] = WeakSet()  # those without a channel too
         self._backend = backend
@@ -77,7 +78,7 @@ class Router:
         if channel.confirmed:
             channel.confirm()
         else:
-            self._change(name)
+            self.change((name,))
         return True
 
     def leave(self, subscriber: Subscriber, names: Iterable[str]) -> None:
@@ -90,13 +91,15 @@ class Router:
             if channel.is_wanted:
                 continue
             if self.connected.is_set():
-                self._change(name)
+                self.change((name,))
             else:
                 self.forget(channel)
 
-    def _change(self, name: str) -> None:
-        self.changed[name] = None
-        self.wake.set()
+    def change(self, names: Iterable[str]) -> None:
+        """Have the broker's subscriptions of ``names`` compared with what is wanted."""
+        for name in names:
+            self.changed[name] = None
+        self.wake.wake()
 
     def forget(self, channel: Channel) -> None:
         """Drop a channel that nobody wants."""
@@ -110,8 +113,8 @@ class Router:
     def connect(self) -> None:
         """Begin with a new connection, on which nothing is subscribed."""
         self.connected.set()
-        self.changed = dict.fromkeys(self.channels)
-        self.wake.set()
+        self.changed.clear()
+        self.change(self.channels)
         self._on_connect()
 
     def disconnect(self) -> None:
@@ -212,7 +215,8 @@ class Router:
             if not held:
                 channel.busy = False
                 channel.hole = None
-                channel.idle.set()
+                if channel.idle is not None:
+                    channel.idle.set()
                 return
             reached = channel.position
             ready, rest = channel.accept(held)
@@ -240,6 +244,8 @@ class Router:
         if self._closed:
             raise NotRunningError("the plugin stopped")
         self._read_again(channel)
+        if channel.idle is None:
+            channel.idle = asyncio.Event()
         await channel.idle.wait()
 
     def _read_again(self, channel: Channel) -> None:
@@ -251,7 +257,7 @@ class Router:
 
     def _occupy(self, channel: Channel) -> None:
         channel.busy = True
-        channel.idle.clear()
+        channel.idle = None
 
     def _repair(self, channel: Channel) -> None:
         self._holes[channel.name] = channel

@@ -16,7 +16,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from channels.core._backlog import Backlog, BacklogStrategy, check_backlog
 from channels.core._errors import SubscriberStateError
@@ -26,6 +26,7 @@ from channels.core._tasks import call, end
 
 logger = logging.getLogger("channels")
 
+_NONE: Final[frozenset[str]] = frozenset()
 _BUSY = "this subscriber has a consumer already; it takes one at a time"
 
 EndReason = Literal["unsubscribed", "stopped", "backlog full", "failed"]
@@ -110,7 +111,7 @@ class Subscriber(Backlog):
         self._places: dict[str, Place] = {}
         self._positions: dict[str, Position] = {}
         self.recovered: bool | None = None
-        self.unrecovered: frozenset[str] = frozenset()
+        self.unrecovered = _NONE
 
     def configure(
         self,

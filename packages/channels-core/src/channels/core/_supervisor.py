@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 from channels.core._backend import ChannelsBackend, Listener, Lost
 from channels.core._backoff import Backoff
@@ -15,6 +14,7 @@ from channels.core._errors import (
     ConfigurationError,
 )
 from channels.core._event import Event
+from channels.core._outage import OutageLog
 from channels.core._router import Router
 from channels.core._tasks import call, end, give_way
 
@@ -22,6 +22,13 @@ logger = logging.getLogger("channels")
 
 RETRY_REFUSED = 30.0
 """Seconds after which a channel that the broker refused is asked for again."""
+
+
+PATIENCE = 1.05
+"""How much longer an attempt may take than was asked for, and then the start.
+
+A backend's own limit is as long by default. It shall come first, as it can say what it waited for.
+"""
 
 
 class Supervisor:
@@ -58,7 +65,7 @@ class Supervisor:
         first = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run(first), name="channels-supervisor")
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with asyncio.timeout(self._connect_timeout * PATIENCE**2):
                 await asyncio.shield(first)
         except TimeoutError:
             reason = "" if self.outage is None else f": {self.outage}"
@@ -76,31 +83,23 @@ class Supervisor:
             self._task = None
 
     async def _run(self, first: asyncio.Future[None]) -> None:
+        log = OutageLog(logger, asyncio.get_running_loop().time)
         while True:
             try:
-                await call(self._connect_and_serve(first))
-            except (BackendRefused, ConfigurationError) as exc:
-                if not first.done():
+                await call(self._connect_and_serve(first, log))
+            except Exception as exc:
+                if isinstance(exc, BackendRefused | ConfigurationError) and not first.done():
                     first.set_exception(exc)
                     return
-                logger.error("the broker refuses the connection: %s; trying again", exc)
-                self.outage = exc
-            except BackendException as exc:
-                if self.outage is None and first.done():
-                    logger.warning("connection to the broker lost: %s; connecting again", exc)
-                else:
-                    logger.warning("no connection to the broker: %s; trying again", exc)
-                self.outage = exc
-            except Exception as exc:
-                logger.exception("the listener failed; connecting again")
+                log.failed(exc)
                 self.outage = exc
             give_way()
             await self._backoff.pause()
 
-    async def _connect_and_serve(self, first: asyncio.Future[None]) -> None:
+    async def _connect_and_serve(self, first: asyncio.Future[None], log: OutageLog) -> None:
         listening = self._backend.listen()
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with asyncio.timeout(self._connect_timeout * PATIENCE):
                 listener = await listening.__aenter__()
         except TimeoutError:
             raise BackendUnavailable(f"no connection within {self._connect_timeout:g} s") from None
@@ -108,6 +107,7 @@ class Supervisor:
         try:
             self._router.connect()
             self.outage = None
+            log.connected()
             if not first.done():
                 first.set_result(None)
             await connection.serve()
@@ -163,18 +163,15 @@ class Connection:
         self._actual.difference_update(item.channels)
         self._lost.update(item.channels)
         self._router.unconfirm(item.channels)
-        self._want(item.channels)
+        self._router.change(item.channels)
         return True
-
-    def _want(self, names: Sequence[str]) -> None:
-        self._router.changed.update(dict.fromkeys(names))
-        self._router.wake.set()
 
     async def _reconcile(self) -> None:
         router = self._router
         while True:
-            await router.wake.wait()
-            router.wake.clear()
+            while not router.changed:
+                self._backoff.reset()
+                await router.wake
             changed, router.changed = router.changed, {}
             add: list[str] = []
             drop: list[str] = []
@@ -193,8 +190,6 @@ class Connection:
                 await self._listener.unsubscribe(drop)
             if add:
                 await self._subscribe(add)
-            if not router.changed:
-                self._backoff.reset()
 
     async def _subscribe(self, names: list[str]) -> None:
         self._lost.clear()
@@ -225,4 +220,4 @@ class Connection:
 
     def _try_again(self, name: str) -> None:
         del self._retries[name]
-        self._want([name])
+        self._router.change((name,))

@@ -28,6 +28,7 @@ from channels.core._errors import (
     PayloadTooLarge,
 )
 from channels.core._event import BEGINNING, Event, Position
+from channels.core.options import check_count, check_seconds
 
 
 class MemoryChannelsBackend(ChannelsBackend):
@@ -58,12 +59,9 @@ class MemoryChannelsBackend(ChannelsBackend):
         max_channels: int = 10_000,
         max_payload: int = DEFAULT_MAX_PAYLOAD,
     ) -> None:
-        if history < 0:
-            raise ConfigurationError(f"history={history}: pass how many events to keep, 0 for none")
-        if max_age is not None and max_age <= 0:
-            raise ConfigurationError(f"max_age={max_age}: pass seconds above 0, or None")
-        if max_channels < 1:
-            raise ConfigurationError(f"max_channels={max_channels}: pass at least 1")
+        check_count(0, takes="how many events to keep, 0 for none", history=history)
+        check_seconds(or_none=True, max_age=max_age)
+        check_count(1, max_channels=max_channels, max_payload=max_payload)
         self.keeps_history = history > 0
         self.max_payload = max_payload
         self._history = history

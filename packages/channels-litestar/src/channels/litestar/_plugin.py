@@ -23,6 +23,7 @@ from channels.core import (
 )
 from channels.core import ChannelsPlugin as CorePlugin
 from channels.core.asgi import Authorize, Encoding, Envelope, Gateway, Limits, Mode, Raw
+from channels.core.options import check_count, check_flag
 from channels.litestar._handlers import Routes, event_stream_handlers, websocket_handlers
 
 if TYPE_CHECKING:
@@ -137,6 +138,17 @@ class ChannelsPlugin(CorePlugin, InitPlugin):
         on_drop: Callable[[Subscriber, Event], None] | None = None,
         on_publish_error: Callable[[str, bytes, BackendException], None] | None = None,
     ) -> None:
+        check_flag(
+            create_ws_route_handlers=create_ws_route_handlers,
+            create_sse_route_handlers=create_sse_route_handlers,
+            ws_handler_publish=ws_handler_publish,
+        )
+        check_count(
+            -1,
+            takes="how many events, or -1 for all kept",
+            ws_handler_send_history=ws_handler_send_history,
+            sse_handler_send_history=sse_handler_send_history,
+        )
         super().__init__(
             backend,
             channels=channels,
@@ -193,10 +205,6 @@ class ChannelsPlugin(CorePlugin, InitPlugin):
             raise ConfigurationError(
                 f"create_{kind}_route_handlers=True makes a handler for each channel, and there "
                 f"are none: pass channels=[...] or arbitrary_channels_allowed=True"
-            )
-        if history < -1:
-            raise ConfigurationError(
-                f"{kind}_handler_send_history={history}: pass how many events, or -1 for all kept"
             )
         if history and not self.backend.keeps_history:
             raise ConfigurationError(

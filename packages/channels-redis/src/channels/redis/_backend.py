@@ -17,6 +17,7 @@ from channels.core import (
     Outcome,
     PayloadTooLarge,
 )
+from channels.core.options import check_count, check_flag, check_seconds, check_type
 from channels.redis._cluster import Cluster
 from channels.redis._errors import why_failed
 from channels.redis._keys import Keys
@@ -49,10 +50,10 @@ class RedisBackend(ChannelsBackend):
         max_payload: int,
         wait_replicas: int = 0,
     ) -> None:
-        seconds = {"connect_timeout": connect_timeout, "timeout": timeout, "heartbeat": heartbeat}
-        for option, value in seconds.items():
-            if value <= 0:
-                raise ConfigurationError(f"{option}={value}: pass seconds above 0")
+        check_seconds(connect_timeout=connect_timeout, timeout=timeout, heartbeat=heartbeat)
+        check_count(1, max_payload=max_payload)
+        check_flag(cluster=cluster)
+        check_type(str, "a text", key_prefix=key_prefix)
         if (url is None) is (redis is None):
             raise ConfigurationError("pass either a URL or redis=client")
         if url is not None:

@@ -48,7 +48,7 @@ async def connect(
             server = await _meet(connection, target.address, cluster=cluster, run_id=run_id)
     except DRIVER_ERRORS as exc:
         await _drop(connection)
-        raise from_driver(exc, target.address) from exc
+        raise from_driver(exc, target.address, tls=target.is_tls) from exc
     except BaseException:
         await _drop(connection)
         raise
@@ -69,7 +69,7 @@ async def ask(target: Target, *words: str, timeout: float) -> Any:
             await connection.connect()  # type: ignore[no-untyped-call]
             return await _ask(connection, *words)
     except DRIVER_ERRORS as exc:
-        raise from_driver(exc, target.address) from exc
+        raise from_driver(exc, target.address, tls=target.is_tls) from exc
     finally:
         await _drop(connection)
 

@@ -19,6 +19,7 @@ DRIVER_ERRORS = (driver.RedisError, driver.RedisClusterException, OSError, Timeo
 _REFUSED = frozenset({"NOAUTH", "NOPERM", "WRONGPASS", "DENIED"})
 # A script that meets a command or key its user may not use has no code of its own.
 _REFUSED_IN_SCRIPT = ("user executing the script can't", "ACL failure in script")
+_HUNG_UP = ("Error while reading", "while writing to socket", "Connection closed by server")
 # The server says that it did not do it, and it may do it later.
 _LATER = frozenset(
     {
@@ -28,8 +29,15 @@ _LATER = frozenset(
 )
 
 
-def from_driver(exc: BaseException, address: str) -> BackendException:
-    """Say what a failure to connect means."""
+def from_driver(exc: BaseException, address: str, *, tls: bool) -> BackendException:
+    """Say what a failure to connect means.
+
+    Args:
+        exc: What was raised.
+        address: The server's.
+        tls: Whether TLS was to be spoken. Redis takes the first bytes of a handshake for the
+            begin of a command and waits for more; with TLS it hangs up on a command.
+    """
     match exc:
         case driver.BusyLoadingError():
             return BackendUnavailable(f"{address} is loading its data")
@@ -46,8 +54,16 @@ def from_driver(exc: BaseException, address: str) -> BackendException:
             return BackendUnavailable(f"{address} is not ready: {exc}")
         case driver.ResponseError():
             return BackendRefused(f"{address} refused the connection: {exc}")
+        case driver.TimeoutError() | TimeoutError() if tls:
+            return BackendUnavailable(
+                f"{address} did not answer in time; does it speak TLS, as rediss:// has it?"
+            )
         case driver.TimeoutError() | TimeoutError():
             return BackendUnavailable(f"{address} did not answer in time")
+        case driver.ConnectionError() if not tls and any(words in str(exc) for words in _HUNG_UP):
+            return BackendUnavailable(
+                f"{address} hung up on the first command: {exc}; does it want TLS (rediss://)?"
+            )
         case _:
             return BackendUnavailable(f"{address} cannot be reached: {exc}")
 

@@ -48,6 +48,11 @@ class Target:
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
     @property
+    def is_tls(self) -> bool:
+        """Whether TLS is spoken there."""
+        return issubclass(self.connection_class, SSLConnection)
+
+    @property
     def database(self) -> int:
         """The number of the database, 0 where none is named."""
         return int(self.arguments.get("db") or 0)

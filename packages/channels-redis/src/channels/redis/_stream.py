@@ -21,6 +21,7 @@ from channels.core import (
     Outcome,
     Position,
 )
+from channels.core.options import check_count, check_flag, check_seconds
 from channels.redis import _record
 from channels.redis._backend import RedisBackend
 from channels.redis._errors import why_failed
@@ -116,18 +117,15 @@ class RedisChannelsStreamBackend(RedisBackend):
         tops_interval: float = 60.0,
         max_payload: int = _MAX_PAYLOAD,
     ) -> None:
-        if history < 1:
-            raise ConfigurationError(f"history={history}: keep 1 at least, or use Pub/Sub")
-        if ttl is not None and ttl <= 0:
-            raise ConfigurationError(f"ttl={ttl}: pass seconds above 0, or None")
+        check_count(1, takes="at least 1, or use Pub/Sub", history=history)
+        check_seconds(or_none=True, ttl=ttl, meta_ttl=meta_ttl)
+        check_flag(cap_streams_approximate=cap_streams_approximate)
         if meta_ttl is None:
             meta_ttl = None if ttl is None else ttl + _WEEK
         elif ttl is None or meta_ttl < ttl:
             raise ConfigurationError(f"meta_ttl={meta_ttl} must not be less than ttl={ttl}")
-        if wait_replicas < 0:
-            raise ConfigurationError(f"wait_replicas={wait_replicas}: pass 0 or more")
-        if tops_interval <= 0:
-            raise ConfigurationError(f"tops_interval={tops_interval}: pass seconds above 0")
+        check_count(0, wait_replicas=wait_replicas)
+        check_seconds(tops_interval=tops_interval)
         super().__init__(
             url,
             redis,

@@ -34,6 +34,7 @@ from channels.core.asgi._codes import (
 from channels.core.asgi._connection import Scope, header
 from channels.core.asgi._encoding import Joined
 from channels.core.asgi._limits import Limits
+from channels.core.options import check_type
 
 logger = logging.getLogger("channels")
 
@@ -64,6 +65,7 @@ class Admission:
         allowed_origins: str | Iterable[str],
         limits: Limits,
     ) -> None:
+        check_type(Iterable, "origins, or '*' for any", allowed_origins=allowed_origins)
         self._plugin = plugin
         self._authorize = authorize
         self._limits = limits

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from channels.core._names import expand
 from channels.core.asgi._connection import ASGIApp, Connection, Scope, respond
 
 if TYPE_CHECKING:
@@ -13,22 +12,22 @@ if TYPE_CHECKING:
 
 
 def websocket_endpoint(
-    gateway: Gateway, channels: str | Iterable[str] | None, history: int, publish: bool
+    gateway: Gateway, channels: Sequence[str] | None, history: int, publish: bool
 ) -> ASGIApp:
     """Return an application for scopes of type ``websocket``."""
 
-    async def serve(connection: Connection, names: list[str]) -> None:
-        await gateway.serve_websocket(connection, names, history=history, publish=publish)
+    def serve(connection: Connection, names: Sequence[str]) -> Awaitable[None]:
+        return gateway.serve_websocket(connection, names, history=history, publish=publish)
 
     return _Endpoint("websocket", channels, serve)
 
 
 def event_stream_endpoint(
-    gateway: Gateway, channels: str | Iterable[str] | None, history: int
+    gateway: Gateway, channels: Sequence[str] | None, history: int
 ) -> ASGIApp:
     """Return an application for scopes of type ``http``."""
 
-    async def serve(connection: Connection, names: list[str]) -> None:
+    async def serve(connection: Connection, names: Sequence[str]) -> None:
         scope, receive, send = connection.scope, connection.receive, connection.send
         if scope["method"] not in ("GET", "HEAD"):
             await respond(scope, send, 405, "method not allowed", [(b"allow", b"GET")])
@@ -42,9 +41,9 @@ def event_stream_endpoint(
 class _Endpoint:
     """An object, not a function, as Starlette takes functions for its own kind of endpoint."""
 
-    def __init__(self, kind: str, channels: str | Iterable[str] | None, serve: Any) -> None:
+    def __init__(self, kind: str, channels: Sequence[str] | None, serve: Any) -> None:
         self._kind = kind
-        self._names = None if channels is None else expand(channels)
+        self._names = channels
         self._serve = serve
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:

@@ -36,8 +36,8 @@ _HEADERS = [
 class EventStream:
     """An ASGI application that answers one request with a channel's events, for ``EventSource``.
 
-    Made by :meth:`Gateway.event_stream`. A handler returns it, or calls it with ``scope``,
-    ``receive`` and ``send``.
+    Made by :meth:`Gateway.event_stream`. A handler of Litestar returns it; elsewhere it is called
+    with ``scope``, ``receive`` and ``send``.
 
     Each event is a message with the payload as ``data`` and its id as ``id``, from which the
     browser resumes by itself (``Last-Event-ID``). An event of type ``joined`` comes first, and one

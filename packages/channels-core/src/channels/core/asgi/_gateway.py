@@ -14,8 +14,9 @@ from channels.core._errors import (
     ConfigurationError,
     HistoryNotSupported,
     NotRunningError,
+    UnknownChannelError,
 )
-from channels.core._names import expand
+from channels.core._names import check_name, expand
 from channels.core._plugin import ChannelsPlugin
 from channels.core.asgi._admission import Action, Admission, Authorize
 from channels.core.asgi._codes import CloseCode
@@ -28,6 +29,7 @@ from channels.core.asgi._event_stream import EventStream
 from channels.core.asgi._limits import Limits
 from channels.core.asgi._signals import TerminationHandler
 from channels.core.asgi._websocket import WebSocketSession
+from channels.core.options import check_callable, check_count, check_flag, check_seconds, check_type
 
 logger = logging.getLogger("channels")
 
@@ -82,14 +84,12 @@ class Gateway:
         drain_timeout: float = 10.0,
         drain_on_signal: bool = False,
     ) -> None:
-        for name, seconds in (
-            ("heartbeat", heartbeat),
-            ("retry", retry),
-            ("drain_timeout", drain_timeout),
-        ):
-            if seconds <= 0:
-                raise ConfigurationError(f"{name}={seconds}: pass seconds above 0")
+        check_type(ChannelsPlugin, "the ChannelsPlugin whose channels they are", plugin=plugin)
+        check_callable(authorize=authorize)
+        check_seconds(heartbeat=heartbeat, retry=retry, drain_timeout=drain_timeout)
+        check_flag(drain_on_signal=drain_on_signal)
         limits = Limits() if limits is None else limits
+        check_type(Limits, "Limits(...), or None", limits=limits)
         admission = Admission(plugin, authorize, allowed_origins, limits)
         self._context = Context(plugin, admission, _chosen(encoding), limits, retry)
         self._heartbeat = heartbeat
@@ -300,10 +300,12 @@ class Gateway:
             publish: Publish what a client sends. Default False.
 
         Raises:
+            UnknownChannelError: A channel may not be used.
             HistoryNotSupported: ``history``, and the backend keeps none.
         """
         self._check_history(history)
-        return websocket_endpoint(self, channels, history, publish)
+        check_flag(publish=publish)
+        return websocket_endpoint(self, self._usable(channels), history, publish)
 
     def event_stream_endpoint(
         self, channels: str | Iterable[str] | None = None, *, history: int = 0
@@ -315,16 +317,31 @@ class Gateway:
             history: How many of the newest events come first. Default 0.
 
         Raises:
+            UnknownChannelError: A channel may not be used.
             HistoryNotSupported: ``history``, and the backend keeps none.
         """
         self._check_history(history)
-        return event_stream_endpoint(self, channels, history)
+        return event_stream_endpoint(self, self._usable(channels), history)
 
     async def authorizes(self, connection: object, channel: str, action: Action) -> bool:
         """Ask ``authorize``; an answer other than True, and an exception, is a no."""
         return await self._context.admission.allows(connection, channel, action)
 
+    def _usable(self, channels: str | Iterable[str] | None) -> Sequence[str] | None:
+        """Return the names that an endpoint is made for; None: it is the client who names one."""
+        if channels is None:
+            return None
+        names = expand(channels)
+        if not names:
+            raise ConfigurationError("channels=[]: pass a name, several, or None for the path's")
+        for name in names:
+            check_name(name)
+            if name not in self.plugin.channels and not self.plugin.arbitrary_channels_allowed:
+                raise UnknownChannelError(name)
+        return names
+
     def _check_history(self, history: int) -> None:
+        check_count(-1, takes="how many events, or -1 for all kept", history=history)
         backend = self.plugin.backend
         if history and not backend.keeps_history:
             raise HistoryNotSupported(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from channels.core._errors import ConfigurationError
+from channels.core.options import check_count, check_number, check_type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +43,16 @@ class Limits:
     name_pattern: str = r"[\w\-.:~@/]+"
 
     def __post_init__(self) -> None:
-        for name in (
-            "max_connections",
-            "max_backlog_bytes",
-            "max_message_bytes",
-            "max_messages_per_second",
-            "message_burst",
-            "max_name_length",
-        ):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigurationError(f"{name}={value}: pass a number above 0")
+        check_count(
+            1,
+            max_connections=self.max_connections,
+            max_message_bytes=self.max_message_bytes,
+            message_burst=self.message_burst,
+            max_name_length=self.max_name_length,
+        )
+        check_count(1, or_none=True, max_backlog_bytes=self.max_backlog_bytes)
+        check_number("a number above 0", max_messages_per_second=self.max_messages_per_second)
+        check_type(str, "a regular expression", name_pattern=self.name_pattern)
         try:
             re.compile(self.name_pattern)
         except re.error as exc:

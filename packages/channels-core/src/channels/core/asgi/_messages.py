@@ -22,8 +22,8 @@ class Messages(NamedTuple, Generic[T]):
     closing: Closing | None
 
 
-class Messenger(Generic[T]):
-    """Makes messages of events, once for all clients.
+class Messenger(LastRun[Messages[T]], Generic[T]):
+    """Makes the messages of a run of events, once for all clients.
 
     Args:
         encoding: What clients see of an event.
@@ -31,14 +31,10 @@ class Messenger(Generic[T]):
     """
 
     def __init__(self, encoding: Encoding, form: Callable[[str | bytes], T]) -> None:
+        super().__init__(self._encode_run)
         self._encoding = encoding
         self._form = form
         self._message = Once(self._encode)
-        self._run = LastRun(self._encode_run)
-
-    def __call__(self, events: Sequence[Event]) -> Messages[T]:
-        """Return the messages for a run."""
-        return self._run(events)
 
     def _encode_run(self, events: Sequence[Event]) -> Messages[T]:
         ready: list[T] = []

@@ -71,14 +71,15 @@ class WebSocketSession(Client):
         self._all_sent: asyncio.Future[None] | None = None
         self._goodbye: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._allowance = Allowance(context.limits, self._loop.time())
-        self._receiving: asyncio.Future[None] | None = None
+        self._allowance: Allowance | None = None
+        self._is_receiving = False
+        self._received: asyncio.Future[None] | None = None
         self._waiting: asyncio.Timeout | None = None
         self._closing: tuple[int, str] | None = None
         self._is_gone = False
         self._is_over = False
         self._was_closed = False
-        self._joined = Joined({})
+        self._joined: Joined | None = None
 
     @property
     def channels(self) -> frozenset[str]:
@@ -144,7 +145,10 @@ class WebSocketSession(Client):
         if _size(data, limits.max_message_bytes) > limits.max_message_bytes:
             await self.close(CloseCode.TOO_BIG, f"over {limits.max_message_bytes} bytes")
             raise StopAsyncIteration
-        if not self._allowance.spend(self._loop.time()):
+        now = self._loop.time()
+        if self._allowance is None:
+            self._allowance = Allowance(limits, now)
+        if not self._allowance.spend(now):
             await self.close(CloseCode.TOO_FAST, "too many messages")
             raise StopAsyncIteration
         return data
@@ -153,7 +157,7 @@ class WebSocketSession(Client):
         """Wait for a message; None when there will be none."""
         if self._is_over:
             return None
-        receiving = self._receiving = self._loop.create_future()
+        self._is_receiving = True
         try:
             # The delivery lets this end, when it does, by setting the time out to now.
             async with asyncio.timeout(None) as self._waiting:
@@ -166,8 +170,11 @@ class WebSocketSession(Client):
             self._lose(exc)
             return None
         finally:
-            self._waiting = self._receiving = None
-            receiving.set_result(None)
+            self._waiting = None
+            self._is_receiving = False
+            if self._received is not None:
+                self._received.set_result(None)
+                self._received = None
         if message["type"] == "websocket.disconnect":
             self._lose(None)
             return None
@@ -210,7 +217,9 @@ class WebSocketSession(Client):
 
     async def _begin(self, accept: Message) -> None:
         await self._send(accept)
+        assert self._joined is not None
         first = self._context.encoding.joined(self._joined)
+        self._joined = None  # an idle client keeps nothing that it does not need
         if first is not None:
             await self._send(_message(first))
         server = offered_frames(self.connection.scope)
@@ -315,8 +324,9 @@ class WebSocketSession(Client):
     async def _stop_receiving(self) -> None:
         """Let nothing be received while the close is sent: granian would wait for it."""
         self._interrupt()
-        if self._receiving is not None:
-            await asyncio.wait([self._receiving])
+        if self._is_receiving:
+            self._received = self._loop.create_future()
+            await asyncio.wait([self._received])
 
     def _interrupt(self) -> None:
         """Let the handler stop waiting for the client."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from channels.core._backend import Lost
 from channels.core._errors import BackendException, BackendUnavailable
 from channels.core._event import Event
+from channels.core._tasks import end
 from channels.core.postgres._frame import Reference
 
 Resolve = Callable[[Sequence[Reference]], Awaitable[Sequence[Event | None]]]
@@ -23,6 +24,7 @@ class Arrivals:
         * A channel is in ``_held`` exactly while its oldest arrival is a reference whose payload
           is being read; what arrives for it meanwhile goes behind.
         * ``_ready`` keeps each channel's order.
+        * Once closed, nothing is taken: the connection may still be talking.
 
     Args:
         resolve: Reads the payloads of references; None for one that is gone.
@@ -35,9 +37,12 @@ class Arrivals:
         self._reading: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
+        self._closed = False
 
     def add(self, arrival: Event | Reference) -> None:
         """Take what arrived; never waits."""
+        if self._closed:
+            return
         held = self._held.get(arrival.channel) if self._held else None
         if held is not None:
             held.append(arrival)
@@ -57,9 +62,9 @@ class Arrivals:
 
     async def close(self) -> None:
         """Stop reading payloads."""
+        self._closed = True
         if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
+            await end(self._reading)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Event | Lost]]:
         """Yield what arrived together.

@@ -25,6 +25,7 @@ from channels.core._errors import (
 )
 from channels.core._event import Event
 from channels.core._names import check_name, expand
+from channels.core.options import check_count, check_flag, check_seconds
 from channels.core.postgres._fold import Folder
 from channels.core.postgres._frame import INLINE, Reference, UnknownFrameError
 from channels.core.postgres._keeper import Keeper
@@ -82,14 +83,13 @@ class PostgresChannelsBackend(ChannelsBackend):
         timeout: float = 5.0,
         max_payload: int = DEFAULT_MAX_PAYLOAD,
     ) -> None:
-        if history < 0:
-            raise ConfigurationError(f"history={history}: pass how many events to keep, 0 for none")
+        check_count(0, takes="how many events to keep, 0 for none", history=history)
+        check_flag(create_schema=create_schema, notify=notify)
         if not notify and not history:
             raise ConfigurationError("notify=False needs history: listeners look at the record")
-        if not 0 < heartbeat <= 60:
-            raise ConfigurationError(f"heartbeat={heartbeat}: pass seconds above 0, at most 60")
-        if timeout <= 0 or poll_interval <= 0:
-            raise ConfigurationError("timeout and poll_interval are seconds above 0")
+        check_seconds(at_most=60, heartbeat=heartbeat)
+        check_seconds(timeout=timeout, poll_interval=poll_interval)
+        check_count(1, max_payload=max_payload)
         self.keeps_history = history > 0
         self.max_payload = max_payload
         self.unknown_frames = 0

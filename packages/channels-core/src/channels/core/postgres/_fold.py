@@ -14,6 +14,7 @@ from channels.core._errors import (
     NotRunningError,
     PublishUnconfirmed,
 )
+from channels.core._tasks import end
 from channels.core.postgres._lane import Lane
 from channels.core.postgres._port import Connection, ConnectionLost
 
@@ -61,8 +62,7 @@ class Folder:
         self._closed = True
         if self._flight is not None:
             self._lane.abort()
-            self._flight.cancel()
-            await asyncio.wait([self._flight])
+            await end(self._flight)
 
     async def _fly(self) -> None:
         batch: list[_Call] = []

@@ -10,6 +10,7 @@ from functools import partial
 from channels.core._backend import Message
 from channels.core._errors import BackendException
 from channels.core._event import Position
+from channels.core._tasks import end
 from channels.core.postgres._lane import Lane
 from channels.core.postgres._port import Connection
 from channels.core.postgres._record import Record
@@ -57,11 +58,7 @@ class Keeper:
 
     async def close(self) -> None:
         """Stop."""
-        tasks = [task for task in (self._trimming, self._sweeping) if task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end(*(task for task in (self._trimming, self._sweeping) if task is not None))
 
     async def _trim(self) -> None:
         try:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from channels.core._errors import BackendUnavailable
+from channels.core._errors import BackendUnavailable, NotRunningError
 from channels.core.postgres._port import Connection, ConnectionLost, Driver
 
 
@@ -68,6 +68,7 @@ class Lane:
         self._kept: Connection | None = None
         self._used: Connection | None = None
         self._prepared = False
+        self._closed = False
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -76,6 +77,7 @@ class Lane:
         Raises:
             BackendUnavailable: None can be had in time.
             BackendRefused: The server does not want us.
+            NotRunningError: The lane was closed, perhaps while this waited.
         """
         async with self._lock:
             self._used = await self._take()
@@ -96,6 +98,7 @@ class Lane:
                     await self._driver.give_back(used)
 
     async def _take(self) -> Connection:
+        self._check()
         if self._driver.pooled:
             return await within(self._seconds, self._driver.borrow, "no connection of the pool")
         if self._kept is None or self._kept.is_closed():
@@ -103,8 +106,16 @@ class Lane:
                 await self._kept.close()
                 self._kept = None
             self._prepared = False
-            self._kept = await within(self._seconds, self._driver.connect, "no connection")
+            connection = await within(self._seconds, self._driver.connect, "no connection")
+            if self._closed:
+                await close(connection)
+                self._check()
+            self._kept = connection
         return self._kept
+
+    def _check(self) -> None:
+        if self._closed:
+            raise NotRunningError("the backend was closed")
 
     def abort(self) -> None:
         """Break the connection in use, if one is."""
@@ -112,7 +123,8 @@ class Lane:
             self._used.abort()
 
     async def close(self) -> None:
-        """Close the kept connection."""
+        """Close the kept connection, and open no other."""
+        self._closed = True
         kept, self._kept = self._kept, None
         if kept is not None:
             await close(kept)

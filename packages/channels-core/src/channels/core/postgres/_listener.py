@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from channels.core._backend import Lost
 from channels.core._errors import BackendException, BackendRefused
 from channels.core._event import Event, Position
+from channels.core._tasks import end
 from channels.core.postgres._arrivals import Arrivals, Resolve
 from channels.core.postgres._frame import UnknownFrameError, notify_name, read
 from channels.core.postgres._lane import ask, close, deadline
@@ -97,8 +98,7 @@ class NotifiedListener:
     async def close(self) -> None:
         """End the connection, within about a second."""
         if self._alive is not None:
-            self._alive.cancel()
-            await asyncio.wait([self._alive])
+            await end(self._alive)
         await self._arrivals.close()
         await close(self._connection)
 

@@ -50,7 +50,7 @@ def quoted(schema: str) -> str:
     Raises:
         ConfigurationError: It is no plain name.
     """
-    if not _NAME.fullmatch(schema):
+    if not isinstance(schema, str) or not _NAME.fullmatch(schema):
         raise ConfigurationError(
             f"schema={schema!r}: pass a name of at most 63 letters, digits and underscores"
         )

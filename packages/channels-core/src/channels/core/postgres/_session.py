@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from channels.core.postgres._fold import Folder
 from channels.core.postgres._keeper import Keeper
 from channels.core.postgres._lane import Lane, ask
@@ -36,5 +38,4 @@ class Session:
         """End everything; bounded, whatever the server does."""
         await self.folder.close()
         await self.keeper.close()
-        await self.writer.close()
-        await self.reader.close()
+        await asyncio.gather(self.writer.close(), self.reader.close())
