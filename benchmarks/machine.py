@@ -62,8 +62,8 @@ def _processor() -> str:
 
 def versions(packages: Iterable[str], folder: str | None = None) -> dict[str, str]:
     """Return the versions of those distributions that are installed, here or in a folder."""
-    where = {} if folder is None else {"path": [folder]}
-    installed = {found.name.lower(): found.version for found in distributions(**where)}
+    found = distributions() if folder is None else distributions(path=[folder])
+    installed = {each.name.lower(): each.version for each in found}
     return {name: installed[name] for name in packages if name in installed}
 
 

@@ -84,14 +84,14 @@ def show(run: Run, console: Console) -> None:
         head, rows = table_of(run, curve)
         for column in head:
             table.add_column(column, justify="right")
-        for row in rows:
-            table.add_row(*row)
+        for points in rows:
+            table.add_row(*points)
         console.print(table)
     table = Table(box=None)
     for column in ("case", "median", "spread", "unit"):
         table.add_column(column, justify="left" if column in {"case", "unit"} else "right")
-    for case in cases_of(run):
-        table.add_row(*case)
+    for line in cases_of(run):
+        table.add_row(*line)
     for case, reason in run.missing.items():
         table.add_row(case, "", "", reason, style="yellow")
     console.print(table)

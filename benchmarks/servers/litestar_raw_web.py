@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from litestar import Litestar, WebSocket, websocket
 from litestar.exceptions import WebSocketDisconnect
 
@@ -10,7 +12,7 @@ from benchmarks.servers.frames_web import WS
 from benchmarks.servers.texts import Texts
 
 
-async def wait(socket: WebSocket) -> None:
+async def wait(socket: WebSocket[Any, Any, Any]) -> None:
     await socket.accept()
     try:
         while True:
