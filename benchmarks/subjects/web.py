@@ -110,9 +110,10 @@ def latency(
     with connected(server, python, clients, size) as (served, crowd):
         crowd.flow(WARM_UP, served.publish, 1, 1)
         before = machine.cpu_seconds(*served.pids)
-        latencies = crowd.timed(max(1, round(rate * seconds)), served.publish, rate)
+        events = max(1, round(rate * seconds))
+        latencies = crowd.timed(events, served.publish, rate)
         spent = machine.cpu_seconds(*served.pids) - before
-    return {"us": spent * 1e6 / len(latencies), **distribution(latencies)}
+    return {"us": spent * 1e6 / (events * clients), **distribution(latencies)}
 
 
 def distribution(latencies: Sequence[float]) -> dict[str, float]:
