@@ -96,7 +96,7 @@ def package_tests(session: nox.Session, package: str) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Run the tests with long outages, which the other sessions leave out."""
+    """Run long outages and simulations, which the other sessions leave out."""
     install(session, "test", "together")
     session.install(*test_needs(list(PACKAGES.values())), silent=False)
     pytest(session, "-m", "faults", "--timeout=300", *session.posargs)

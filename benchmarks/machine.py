@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import resource
+import shutil
+import subprocess
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 
 CORES: Mapping[str, int] = {
@@ -18,6 +22,12 @@ CORES: Mapping[str, int] = {
 def pin(role: str, pid: int = 0) -> None:
     """Bind a process, by default this one, to the core of ``role``, and what it starts later."""
     os.sched_setaffinity(pid, {CORES[role]})
+
+
+def allow_descriptors() -> None:
+    """Let this process open as many files as the system allows it, for the sake of sockets."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def cpu_seconds(*pids: int) -> float:
@@ -50,12 +60,20 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the versions of those distributions that are installed."""
+def versions(packages: Iterable[str], folder: str | None = None) -> dict[str, str]:
+    """Return the versions of those distributions that are installed, here or in a folder."""
+    found = distributions() if folder is None else distributions(path=[folder])
+    installed = {each.name.lower(): each.version for each in found}
+    return {name: installed[name] for name in packages if name in installed}
+
+
+def programs(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those programs that are installed, as they tell them themselves."""
     found = {}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    for name in names:
+        if path := shutil.which(name):
+            flag = "-v" if name == "nginx" else "--version"
+            ran = subprocess.run([path, flag], capture_output=True, text=True, check=False)
+            if number := re.search(r"\d+(\.\d+)+", ran.stdout + ran.stderr):
+                found[name] = number.group()
     return found

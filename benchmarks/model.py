@@ -6,7 +6,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Literal
 
@@ -22,23 +22,25 @@ class Case:
         function: ``module:function`` in ``benchmarks.subjects``, plain or async, that returns a
             :data:`Sample`.
         arguments: What it is called with.
-        quick: What is different in a quick run.
+        quick: What is different in a quick run; None leaves it out there.
         rival: The environment of :mod:`benchmarks.rivals` that what is measured runs in. Default:
             this one.
         core: Whether its process is the one that is measured, or makes the load for a server
             that it starts, with the interpreter of the rival as the argument ``python``.
+        once: Measured in the first round only, because it takes long.
     """
 
     function: str
     arguments: Mapping[str, object] = field(default_factory=dict)
-    quick: Mapping[str, object] = field(default_factory=dict)
+    quick: Mapping[str, object] | None = field(default_factory=dict)
     rival: str | None = None
     core: Literal["measured", "load"] = "measured"
+    once: bool = False
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A ratio of cases: the product of ``over``, divided by that of ``under``.
+    """A ratio of cases: the product of ``over``, divided by that of ``under``; or a difference.
 
     It is taken in each round by itself, so that a machine which was slow for a while was slow for
     both sides.
@@ -50,6 +52,7 @@ class Figure:
         metric: Which value of the samples.
         at_least: What the ratio has to reach.
         at_most: What the ratio may reach.
+        difference: Subtract instead of dividing.
     """
 
     title: str
@@ -58,15 +61,19 @@ class Figure:
     metric: str = "us"
     at_least: float | None = None
     at_most: float | None = None
+    difference: bool = False
 
     def ratios(self, rounds: Sequence[Mapping[str, Sample]]) -> list[float]:
         """Return the ratio of each round that has all it takes."""
         cases = (*self.over, *self.under)
         return [
-            self._product(self.over, samples) / self._product(self.under, samples)
+            self._compare(self._product(self.over, samples), self._product(self.under, samples))
             for samples in rounds
             if all(case in samples for case in cases)
         ]
+
+    def _compare(self, over: float, under: float) -> float:
+        return over - under if self.difference else over / under
 
     def _product(self, cases: Sequence[str], samples: Mapping[str, Sample]) -> float:
         return math.prod(samples[case][self.metric] for case in cases)
@@ -86,6 +93,48 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """How a value depends on another: a line for each side.
+
+    Args:
+        name: Of its picture.
+        title: What it shows.
+        x: What varies.
+        unit: What the value is, for people.
+        lines: For each side the case at each value of ``x``.
+        metric: Which value of the samples.
+        text: What there is to know, in reStructuredText.
+    """
+
+    name: str
+    title: str
+    x: str
+    unit: str
+    lines: Mapping[str, Mapping[int, str]]
+    metric: str = "us"
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How values are distributed: the metrics ``p1``, ``p50`` ... and ``max`` of one case each.
+
+    Args:
+        name: Of its picture.
+        title: What it shows.
+        unit: What the values are, for people.
+        cases: For each side its case.
+        text: What there is to know, in reStructuredText.
+    """
+
+    name: str
+    title: str
+    unit: str
+    cases: Mapping[str, str]
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class Part:
     """Cases that are measured in turn, and the figures that they give.
 
@@ -97,6 +146,9 @@ class Part:
         figures: What is claimed.
         units: What each metric of the samples is, for people.
         packages: The distributions whose versions matter.
+        programs: The programs whose versions matter.
+        rounds: How often all is measured, if nothing else is asked for.
+        curves: What is drawn besides.
         broker: What is started for it, "redis" or "postgres"; its cases find the URL in the
             environment variable ``BENCHMARKS_BROKER``.
     """
@@ -108,7 +160,27 @@ class Part:
     figures: Sequence[Figure]
     units: Mapping[str, str]
     packages: Sequence[str] = ()
+    programs: Sequence[str] = ()
+    rounds: int = 5
+    curves: Sequence[Curve | Distribution] = ()
     broker: Literal["redis", "postgres"] | None = None
+
+    def reduced(self, quick: bool, wanted: str = "") -> Part:
+        """Return this part with those cases that are in a quick run, or have a word in them.
+
+        Args:
+            quick: Whether it will be a quick run.
+            wanted: What the name of a case has to contain.
+        """
+        cases = {
+            name: case
+            for name, case in self.cases.items()
+            if wanted in name and not (quick and case.quick is None)
+        }
+        if not wanted:
+            return replace(self, cases=cases)
+        figures = [each for each in self.figures if {*each.over, *each.under} <= cases.keys()]
+        return replace(self, cases=cases, figures=figures)
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,21 @@
-"""The pages of results in the documentation: one for each part, with a plot."""
+"""The pages of results in the documentation: one for each part, with its pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib.figure import Figure as Plot
-
-from benchmarks.report import Run, cases_of, figures_of
+from benchmarks.report import Run, cases_of, figures_of, table_of
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
-COLORS = {"met": "#2e7d32", "not met": "#c62828", "": "#607d8b"}
 
 
 def write(run: Run) -> None:
-    """Write a part's page and plot."""
+    """Write a part's page and pictures."""
+    from benchmarks import plot
+
     FOLDER.mkdir(exist_ok=True)
-    plot(run, FOLDER / f"{run.part.name}.svg")
+    plot.draw(run, FOLDER)
     (FOLDER / f"{run.part.name}.rst").write_text("\n".join(page(run)) + "\n", "utf-8")
 
 
@@ -25,16 +23,51 @@ def page(run: Run) -> Iterator[str]:
     """Give the lines of a part's page."""
     part = run.part
     yield from (part.title, "=" * len(part.title), "", part.text, "")
-    yield f"To repeat it: ``nox -s bench -- {part.name}``; how it measures: :doc:`index`."
-    yield from ("", f".. image:: {part.name}.svg", "   :alt: The ratios below, drawn", "")
-    yield from table(("figure", "ratio", "spread", "target", "verdict"), figures_of(run))
-    yield from ("", "What they are made of, medians and the least and greatest:", "")
-    yield from table(("case", "median", "spread", "unit"), cases_of(run))
+    yield f"To repeat it: ``nox -s bench -- {part.name} --install``. What the figures mean, and how"
+    yield "they are measured, is said in :doc:`index`."
     yield ""
-    where = ", ".join(f"{name} {value}" for name, value in run.machine.items())
-    with_what = ", ".join(f"{name} {value}" for name, value in run.versions.items())
+    if part.figures:
+        yield from picture(part.name, "The ratios below, drawn")
+        yield from table(("figure", "ratio", "spread", "asked", "verdict"), figures_of(run))
+        yield ""
+    for curve in part.curves:
+        yield from (curve.title, "-" * len(curve.title), "")
+        if curve.text:
+            yield from (curve.text, "")
+        yield from picture(f"{part.name}-{curve.name}", f"{curve.title}: the table below, drawn")
+        yield from (f"Medians, {curve.unit}:", "")
+        head, rows = table_of(run, curve)
+        yield from table(head, rows)
+        yield ""
+    if cases := cases_of(run):
+        yield from ("What they are made of, medians and the least and greatest:", "")
+        yield from table(("case", "median", "spread", "unit"), cases)
+        yield ""
+    yield from circumstances(run)
+
+
+def picture(name: str, alternative: str) -> Iterator[str]:
+    """Give the lines that show a picture."""
+    yield from (f".. image:: {name}.svg", f"   :alt: {alternative}", "")
+
+
+def circumstances(run: Run) -> Iterator[str]:
+    """Say when, where and with what it was measured, and what was not."""
     rounds = f"{len(run.samples)} {'short ' if run.quick else ''}rounds"
-    yield f"Measured {run.date} in {rounds}. Machine: {where}. With {with_what}."
+    yield from ("Where and with what", "-------------------", "")
+    yield f"* Measured {run.date} in {rounds}."
+    yield f"* Machine: {listed(run.machine)}."
+    yield f"* With {listed(run.versions)}."
+    for rival, versions in run.rivals.items():
+        if versions:
+            yield f"* In an environment of its own, {rival}: {listed(versions)}."
+    for case, reason in run.missing.items():
+        yield f"* Not measured, {case}: {reason}"
+
+
+def listed(values: Mapping[str, str]) -> str:
+    """Return names and values in one line."""
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -43,30 +76,3 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     for row in (head, *rows):
         for index, cell in enumerate(row):
             yield f"   {' ' if index else '*'} - {cell}".rstrip()
-
-
-def plot(run: Run, file: Path) -> None:
-    """Draw each ratio with its spread and its target."""
-    drawn = [result for result in run.results if result.ratio and result.figure.under]
-    with mpl.rc_context({"svg.hashsalt": run.part.name, "font.size": 9, "svg.fonttype": "none"}):
-        figure = Plot(figsize=(9, 0.6 + 0.42 * len(drawn)), layout="constrained")
-        axes = figure.add_subplot()
-        axes.set_xscale("log")
-        for row, result in enumerate(drawn):
-            assert result.ratio is not None
-            color = COLORS[result.verdict]
-            low, high = min(result.ratios), max(result.ratios)
-            axes.plot([low, high], [row, row], color=color, linewidth=2, alpha=0.5)
-            axes.plot(result.ratio, row, "o", color=color)
-            if target := result.figure.at_least or result.figure.at_most:
-                axes.plot(target, row, "|", color="black", markersize=16, zorder=1)
-        axes.axvline(1, color="#b0bec5", linewidth=1, zorder=0)
-        axes.set_yticks(range(len(drawn)), [result.figure.title for result in drawn])
-        axes.invert_yaxis()
-        axes.set_xlabel("ratio, a black line: its target, green: met")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.grid(axis="x", alpha=0.3)
-        figure.savefig(file, metadata={"Date": None})
-    # matplotlib ends lines of paths with blanks
-    lines = file.read_text("utf-8").splitlines()
-    file.write_text("".join(f"{line.rstrip()}\n" for line in lines), "utf-8")

@@ -1,4 +1,4 @@
-"""What a run found: kept as JSON, shown on the terminal."""
+"""What a run found: kept as JSON, and as rows of tables."""
 
 from __future__ import annotations
 
@@ -9,27 +9,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks import machine
-from benchmarks.model import Part, Result, Sample, results
+from benchmarks import machine, rivals
+from benchmarks.model import Curve, Distribution, Part, Result, Sample, results
 
 FOLDER = Path(__file__).parent / "results"
-STYLES = {"met": "green", "not met": "red", "not measured": "yellow"}
+MARKS = ("p50", "p90", "p99", "max")
+"""What a table shows of a distribution."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a part, and where it was."""
+    """One run of a part, and where it was.
+
+    Attributes:
+        part: What ran.
+        samples: Of each round, by case.
+        missing: Why a case has none.
+        seconds: How long each case took.
+        quick: Whether it was a quick run.
+        date: When.
+        machine: What it ran on.
+        versions: Of what was measured.
+        rivals: Versions in the environments of those that have their own.
+    """
 
     part: Part
     samples: Sequence[Mapping[str, Sample]]
     missing: Mapping[str, str]
+    seconds: Mapping[str, float]
     quick: bool
     date: str
     machine: Mapping[str, str]
     versions: Mapping[str, str]
+    rivals: Mapping[str, Mapping[str, str]]
 
     @classmethod
     def now(
@@ -37,27 +49,40 @@ class Run:
         part: Part,
         samples: Sequence[Mapping[str, Sample]],
         missing: Mapping[str, str],
+        seconds: Mapping[str, float],
         quick: bool,
     ) -> Run:
         """Note where and with what a run was just made."""
-        date = time.strftime("%Y-%m-%d")
-        versions = machine.versions(part.packages)
-        return cls(part, samples, missing, quick, date, machine.describe(), versions)
+        present = {case.rival for case in part.cases.values() if case.rival}
+        return cls(
+            part,
+            samples,
+            missing,
+            seconds,
+            quick,
+            time.strftime("%Y-%m-%d"),
+            machine.describe(),
+            machine.versions(part.packages) | machine.programs(part.programs),
+            {rival: rivals.versions(rival) for rival in sorted(present)},
+        )
 
     @classmethod
-    def load(cls, part: Part) -> Run | None:
-        """Return the last run of a part that was kept."""
-        file = FOLDER / f"{part.name}.json"
+    def load(cls, part: Part, quick: bool = False) -> Run | None:
+        """Return the last run of a part that was kept, if it can be read."""
+        file = kept_in(part, quick)
         if not file.exists():
             return None
         kept = json.loads(file.read_text("utf-8"))
         del kept["figures"]
-        return cls(part=part, **kept)
+        try:
+            return cls(part=part, **kept)
+        except TypeError:  # kept by another version of this module
+            return None
 
     def save(self) -> Path:
-        """Keep it as JSON."""
-        FOLDER.mkdir(exist_ok=True)
-        file = FOLDER / f"{self.part.name}.json"
+        """Keep it as JSON; a quick run beside the full one, not in its place."""
+        file = kept_in(self.part, self.quick)
+        file.parent.mkdir(parents=True, exist_ok=True)
         figures = {
             result.figure.title: {
                 "ratio": result.ratio,
@@ -72,8 +97,10 @@ class Run:
             "quick": self.quick,
             "machine": self.machine,
             "versions": self.versions,
+            "rivals": self.rivals,
             "figures": figures,
             "missing": self.missing,
+            "seconds": self.seconds,
             "samples": self.samples,
         }
         file.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
@@ -93,6 +120,11 @@ class Run:
         return found
 
 
+def kept_in(part: Part, quick: bool) -> Path:
+    """Return the file of a part's last run."""
+    return (FOLDER / "quick" if quick else FOLDER) / f"{part.name}.json"
+
+
 def figures_of(run: Run) -> list[tuple[str, str, str, str, str]]:
     """Return a row for each figure: title, ratio, spread, target, verdict."""
     return [
@@ -108,28 +140,51 @@ def figures_of(run: Run) -> list[tuple[str, str, str, str, str]]:
 
 
 def cases_of(run: Run) -> list[tuple[str, str, str, str]]:
-    """Return a row for each metric of each case: case, median, spread, unit."""
+    """Return a row for each metric of each case: case, median, spread, unit.
+
+    What a curve shows is not repeated.
+    """
+    drawn = {
+        case
+        for curve in run.part.curves
+        for line in (curve.lines.values() if isinstance(curve, Curve) else [curve.cases])
+        for case in line.values()
+    }
     return [
         (case, number(median(values)), spread(values), run.part.units[metric])
         for case in run.part.cases
+        if case not in drawn
         for metric, values in run.values(case).items()
+        if metric in run.part.units
     ]
 
 
-def show(run: Run, console: Console) -> None:
-    """Show ratios first, then what they were made of."""
-    table = Table(title=run.part.title, title_justify="left", title_style="bold")
-    for column in ("figure", "ratio", "spread", "target", ""):
-        table.add_column(column, justify="left" if column in {"figure", ""} else "right")
-    for row, result in zip(figures_of(run), run.results, strict=True):
-        table.add_row(*row, style=STYLES.get(result.verdict))
-    console.print(table)
-    table = Table(box=None)
-    for column in ("case", "median", "spread", "unit"):
-        table.add_column(column, justify="left" if column in {"case", "unit"} else "right")
-    for case in cases_of(run):
-        table.add_row(*case)
-    console.print(table)
+Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""The head of a table, and its rows."""
+
+
+def points_of(run: Run, curve: Curve) -> Rows:
+    """Return a table of a curve: a row for each value of x, medians of each side."""
+    values = sorted({x for line in curve.lines.values() for x in line})
+    rows: list[tuple[str, ...]] = []
+    for x in values:
+        found = (run.values(line.get(x, "")).get(curve.metric) for line in curve.lines.values())
+        rows.append((f"{x:,}", *(number(median(each)) if each else "" for each in found)))
+    return (curve.x, *curve.lines), rows
+
+
+def marks_of(run: Run, distribution: Distribution) -> Rows:
+    """Return a table of a distribution: a row for each side."""
+    rows: list[tuple[str, ...]] = []
+    for side, case in distribution.cases.items():
+        values = run.values(case)
+        rows.append((side, *(number(median(values[m])) if m in values else "" for m in MARKS)))
+    return ("", *MARKS), rows
+
+
+def table_of(run: Run, curve: Curve | Distribution) -> Rows:
+    """Return the table of a curve of either kind."""
+    return points_of(run, curve) if isinstance(curve, Curve) else marks_of(run, curve)
 
 
 def number(value: float) -> str:

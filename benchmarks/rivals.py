@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import venv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from benchmarks import machine
 
 FOLDER = Path(__file__).resolve().parent.parent / ".nox" / "bench-rivals"
 
@@ -23,6 +26,17 @@ def python(rival: str) -> str | None:
     """Return the interpreter of a rival's environment, if it was installed."""
     path = FOLDER / rival / "bin" / "python"
     return str(path) if path.exists() else None
+
+
+def versions(rival: str) -> dict[str, str]:
+    """Return the versions of what was asked for in a rival's environment."""
+    names = [re.split(r"[\[<>=]", requirement)[0] for requirement in RIVALS[rival]]
+    folders = FOLDER.glob(f"{rival}/lib/python*/site-packages")
+    return {
+        name: version
+        for folder in folders
+        for name, version in machine.versions(names, str(folder)).items()
+    }
 
 
 def install(names: Iterable[str]) -> None:

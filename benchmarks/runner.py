@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks import machine, rivals
 from benchmarks.model import Case, Part, Sample
@@ -23,8 +25,20 @@ class Unavailable(Exception):
     """What a case needs is not here."""
 
 
+class Watcher(Protocol):
+    """Whoever wants to know how far a run is."""
+
+    def begins(self, case: str) -> None:
+        """Note that a case begins."""
+        ...
+
+    def ended(self, case: str, seconds: float) -> None:
+        """Note that it has ended, and how long it took."""
+        ...
+
+
 def run(
-    part: Part, rounds: int, quick: bool, advance: Callable[[str], None]
+    part: Part, rounds: int, quick: bool, watcher: Watcher
 ) -> tuple[list[dict[str, Sample]], dict[str, str]]:
     """Run every case once per round.
 
@@ -32,7 +46,7 @@ def run(
         part: What to run.
         rounds: How often.
         quick: Whether with the arguments of a quick run.
-        advance: Called with a case's name before it runs.
+        watcher: Is told about each case.
 
     Returns:
         The samples of each round, and why cases have none. A case that failed is not tried again.
@@ -40,16 +54,19 @@ def run(
     samples: list[dict[str, Sample]] = []
     missing: dict[str, str] = {}
     with broker(part.broker) as environment:
-        for _ in range(rounds):
+        for number in range(rounds):
             samples.append({})
             for name, case in part.cases.items():
-                advance(name)
-                if name in missing:
+                if case.once and number:
                     continue
-                try:
-                    samples[-1][name] = run_case(case, quick, environment)
-                except Unavailable as exc:
-                    missing[name] = str(exc)
+                watcher.begins(name)
+                started = time.monotonic()
+                if name not in missing:
+                    try:
+                        samples[-1][name] = run_case(case, quick, environment)
+                    except Unavailable as exc:
+                        missing[name] = str(exc)
+                watcher.ended(name, time.monotonic() - started)
     return samples, missing
 
 
@@ -78,7 +95,7 @@ def run_case(case: Case, quick: bool, environment: Mapping[str, str]) -> Sample:
     Raises:
         Unavailable: It cannot be run, or failed; says why.
     """
-    arguments = {**case.arguments, **(case.quick if quick else {})}
+    arguments = {**case.arguments, **((quick and case.quick) or {})}
     python = sys.executable
     if case.rival is not None:
         found = rivals.python(case.rival)

@@ -43,8 +43,8 @@ def subscribe(name: str) -> Case:
 def idle(name: str) -> Case:
     return Case(
         "broker:idle",
-        {**KINDS[name], "channels": 1_000, "seconds": 20},
-        quick={"channels": 100, "seconds": 5},
+        {**KINDS[name], "channels": 1_000, "seconds": 10},
+        quick={"channels": 100, "seconds": 2},
     )
 
 
@@ -129,6 +129,7 @@ A private server (without fsync) on one core, the measured process on the other,
 event. *Publish* has 64 tasks that each wait for the commit every time; *latency* is from before the
 publishing to the consumer, at 200 events per second. *asyncpg by itself* sends ``pg_notify`` over
 one kept connection, one after the other.""",
+    rounds=3,
     broker="postgres",
     cases={
         **cases("asyncpg"),
@@ -168,4 +169,5 @@ one kept connection, one after the other.""",
         "asyncpg",
         "psycopg",
     ),
+    programs=("postgres",),
 )

@@ -8,9 +8,15 @@ KINDS = {
     "Pub/Sub, channels": {"library": "channels_broker", "kind": "redis"},
     "Pub/Sub, litestar": {"library": "litestar_broker", "kind": "pubsub"},
     "Pub/Sub, redis-py": {"library": "redis_broker", "kind": "pubsub"},
+    "Pub/Sub, broadcaster": {"library": "broadcaster_broker", "kind": "pubsub"},
+    "Pub/Sub, channels_redis": {"library": "channels_redis_broker", "kind": "pubsub"},
     "streams, channels": {"library": "channels_broker", "kind": "redis+stream?history=100"},
     "streams, litestar": {"library": "litestar_broker", "kind": "stream"},
     "streams, redis-py": {"library": "redis_broker", "kind": "script"},
+}
+RIVALS = {
+    "Pub/Sub, broadcaster": "broadcaster",
+    "Pub/Sub, channels_redis": "channels_redis",
 }
 
 
@@ -19,15 +25,26 @@ def publish(name: str) -> Case:
         "broker:publish",
         {**KINDS[name], "publishers": 64, "seconds": 2.0},
         quick={"seconds": 0.5},
+        rival=RIVALS.get(name),
     )
 
 
 def flood(name: str) -> Case:
-    return Case("broker:flood", {**KINDS[name], "events": 30_000}, quick={"events": 5_000})
+    return Case(
+        "broker:flood",
+        {**KINDS[name], "events": 30_000},
+        quick={"events": 5_000},
+        rival=RIVALS.get(name),
+    )
 
 
 def latency(name: str) -> Case:
-    return Case("broker:latency", {**KINDS[name], "rate": 200, "seconds": 5}, quick={"seconds": 1})
+    return Case(
+        "broker:latency",
+        {**KINDS[name], "rate": 200, "seconds": 5},
+        quick={"seconds": 1},
+        rival=RIVALS.get(name),
+    )
 
 
 def subscribe(name: str, way: str) -> Case:
@@ -42,8 +59,31 @@ def idle(name: str) -> Case:
     return Case(
         "broker:idle",
         {**KINDS[name], "channels": 20_000, "seconds": 70},
-        quick={"channels": 5_000, "seconds": 5},
+        quick={"channels": 2_000, "seconds": 2},
+        once=True,
     )
+
+
+def beside(rival: str) -> list[Figure]:
+    return [
+        Figure(
+            f"Pub/Sub, 64 publishers, events per second: channels / {rival}",
+            ["publish, Pub/Sub, channels"],
+            [f"publish, Pub/Sub, {rival}"],
+            metric="second",
+        ),
+        Figure(
+            f"Pub/Sub, CPU per event received in a flood: channels / {rival}",
+            ["flood, Pub/Sub, channels"],
+            [f"flood, Pub/Sub, {rival}"],
+        ),
+        Figure(
+            f"Pub/Sub, median latency at 200/s: channels / {rival}",
+            ["latency, Pub/Sub, channels"],
+            [f"latency, Pub/Sub, {rival}"],
+            metric="p50",
+        ),
+    ]
 
 
 PART = Part(
@@ -59,7 +99,9 @@ so those made *in turn* cost a round trip each, as with redis-py when it waits f
 one of litestar.channels returns when it is sent. *At once* is a task per subscription, as of
 clients that connect together: Channels joins what is asked for in one tick; litestar.channels
 cannot run its calls at once, which exhausts its pool. *Idle* is long enough to have a look at the
-records' tops in it, which the stream backend takes once a minute.""",
+records' tops in it, which the stream backend takes once a minute, and so is
+measured in one round only.""",
+    rounds=3,
     broker="redis",
     cases={
         **{f"publish, {name}": publish(name) for name in KINDS},
@@ -99,6 +141,8 @@ records' tops in it, which the stream backend takes once a minute.""",
             metric="p50",
             at_most=1.1,
         ),
+        *beside("broadcaster"),
+        *beside("channels_redis"),
         Figure(
             "streams, 64 publishers, events per second: channels / litestar",
             ["publish, streams, channels"],
@@ -159,4 +203,5 @@ records' tops in it, which the stream backend takes once a minute.""",
         "lost": "percent of the events lost",
     },
     packages=("channels-core", "channels-redis", "litestar", "redis", "hiredis"),
+    programs=("redis-server",),
 )

@@ -4,33 +4,64 @@ from __future__ import annotations
 
 from benchmarks.model import Case, Figure, Part
 
-RIVALS = {"broadcaster": "broadcaster", "django": "channels_redis", "socketio": "socketio"}
+RIVALS = {
+    "broadcaster_web": "broadcaster",
+    "django_web": "channels_redis",
+    "socketio_web": "socketio",
+}
+SERVERS = {
+    "frames": "frames_web",
+    "channels": "channels_web",
+    "litestar": "litestar_web",
+    "bare loop": "bare_web",
+    "nchan": "nchan",
+}
 
 
 def fan_out(server: str, **arguments: object) -> Case:
     return Case(
         "web:fan_out",
-        {"server": server, "clients": 1_000, "events": 100, **arguments},
+        {"server": server, "clients": 1_000, "events": 100, "ahead": 1, **arguments},
         quick={"clients": 200, "events": 48},
-        rival=RIVALS.get(server.removesuffix("_web")),
+        rival=RIVALS.get(server),
         core="load",
     )
 
 
-def low(server: str) -> Case:
-    return fan_out(server, pause=0.02, events=50)
+def saturated(server: str) -> Case:
+    return fan_out(server, ahead=2)
 
 
 def eight(server: str) -> Case:
-    return fan_out(server, burst=8, ahead=2, events=160)
+    return fan_out(server, burst=8, ahead=2, events=240)
+
+
+def low(server: str) -> Case:
+    return Case(
+        "web:latency",
+        {"server": server, "clients": 1_000, "rate": 10, "seconds": 2},
+        quick={"clients": 200, "seconds": 0.5},
+        core="load",
+    )
 
 
 def connection(server: str) -> Case:
     return Case(
         "web:connection",
-        {"server": server, "clients": 1_000},
-        quick={"clients": 500},
+        {"server": server, "clients": 2_000},
+        quick={"clients": 300},
         core="load",
+    )
+
+
+def above(raw: str, side: str, at_most: float | None = None) -> Figure:
+    return Figure(
+        f"bytes of a connection: {side}, above {raw}",
+        [f"connection, {side}"],
+        [f"connection, {raw}"],
+        metric="bytes",
+        at_most=at_most,
+        difference=True,
     )
 
 
@@ -39,30 +70,84 @@ PART = Part(
     title="WebSocket fan-out",
     text="""\
 A server on one core, 1,000 clients in one process on the other, one channel, 200 bytes of text per
-event. Clients are plain sockets that count what they get. *At once* has the next event published
-when everybody has the one before; *low rate* waits 20 ms in between; *eight waiting* has 16 events
-under way, published by eights. The *bare loop* writes one frame, made in advance, to each
-transport: below it is only the kernel. All servers of Python run on uvloop; nchan is a module of
-nginx, written in C.""",
+event. *One at a time* publishes an event when everybody has the one before, so that nothing can be
+joined to anything; *saturated* has always two events under way, so that the server never waits, and
+may join them if it finds both; *eight waiting* has sixteen, published by eights; *low rate* is ten
+events per second.
+
+The *bare loop* makes a frame for each event and writes it to each transport: below it is only the
+kernel. *Frames* is Channels, a handler that ``channels-litestar`` generates, with the shared frames
+of ``channels-uvicorn``; *channels* is the same application on stock uvicorn; *frames in plain ASGI*
+do without Litestar. All servers in Python run on uvicorn with uvloop and the fastest of its
+WebSocket protocols; nchan is a module of nginx, written in C. In the saturated case a server should
+use all of its core: if it does not, and the clients use all of theirs, they are the limit.""",
+    rounds=3,
     cases={
-        "at once, channels": fan_out("channels_web"),
-        "at once, litestar": fan_out("litestar_web"),
-        "at once, bare loop": fan_out("bare_web"),
-        "at once, nchan": fan_out("nchan"),
-        "low rate, channels": low("channels_web"),
-        "low rate, litestar": low("litestar_web"),
-        "low rate, bare loop": low("bare_web"),
-        "eight waiting, channels": eight("channels_web"),
-        "eight waiting, litestar": eight("litestar_web"),
-        "eight waiting, nchan": eight("nchan"),
-        "at once, broadcaster": fan_out("broadcaster_web"),
-        "at once, socketio": fan_out("socketio_web", events=40),
-        "at once, django": fan_out("django_web", events=20),
+        **{f"one at a time, {side}": fan_out(name) for side, name in SERVERS.items()},
+        "one at a time, frames deflated": fan_out("frames_web", deflate=True),
+        "one at a time, channels deflated": fan_out("channels_web", deflate=True),
+        "one at a time, frames in plain ASGI": fan_out("gateway_web"),
+        **{f"saturated, {side}": saturated(name) for side, name in SERVERS.items()},
+        **{f"eight waiting, {side}": eight(name) for side, name in SERVERS.items()},
+        **{f"low rate, {side}": low(name) for side, name in SERVERS.items()},
+        "one at a time, broadcaster": fan_out("broadcaster_web"),
+        "one at a time, socketio": fan_out("socketio_web", events=40),
+        "one at a time, django": fan_out("django_web", events=20),
+        "connection, frames": connection("frames_web"),
+        "connection, frames in plain ASGI": connection("gateway_web"),
+        "connection, raw ASGI on channels-uvicorn": connection("asgi_frames_web"),
+        "connection, raw Litestar on channels-uvicorn": connection("litestar_raw_web"),
         "connection, channels": connection("channels_web"),
         "connection, litestar": connection("litestar_web"),
         "connection, raw ASGI": connection("asgi_web"),
     },
     figures=(
+        Figure(
+            "CPU, one at a time: frames / bare loop",
+            ["one at a time, frames"],
+            ["one at a time, bare loop"],
+            at_most=1.1,
+        ),
+        Figure(
+            "CPU, one at a time: frames in plain ASGI / bare loop",
+            ["one at a time, frames in plain ASGI"],
+            ["one at a time, bare loop"],
+            at_most=1.1,
+        ),
+        Figure(
+            "CPU, one at a time: frames / nchan",
+            ["one at a time, frames"],
+            ["one at a time, nchan"],
+            at_most=1,
+        ),
+        Figure(
+            "deliveries per second, saturated: frames / nchan",
+            ["saturated, frames"],
+            ["saturated, nchan"],
+            metric="second",
+            at_least=1,
+        ),
+        Figure(
+            "deliveries per second, eight waiting: frames / nchan",
+            ["eight waiting, frames"],
+            ["eight waiting, nchan"],
+            metric="second",
+            at_least=5,
+        ),
+        Figure(
+            "median until it arrives, low rate: litestar / frames",
+            ["low rate, litestar"],
+            ["low rate, frames"],
+            metric="p50",
+            at_least=4,
+        ),
+        Figure(
+            "CPU, one at a time: frames deflated / frames",
+            ["one at a time, frames deflated"],
+            ["one at a time, frames"],
+            at_most=1.15,
+        ),
+        above("raw ASGI on channels-uvicorn", "frames in plain ASGI", at_most=2_048),
         Figure(
             "CPU at a low rate: channels / litestar",
             ["low rate, channels"],
@@ -70,72 +155,98 @@ nginx, written in C.""",
             at_most=0.5,
         ),
         Figure(
-            "CPU with eight waiting: channels / litestar",
+            "CPU, saturated: channels / litestar",
+            ["saturated, channels"],
+            ["saturated, litestar"],
+            at_most=1,
+        ),
+        Figure(
+            "CPU, eight waiting: channels / litestar",
             ["eight waiting, channels"],
             ["eight waiting, litestar"],
             at_most=1,
         ),
         Figure(
-            "CPU, one after the other: litestar / channels",
-            ["at once, litestar"],
-            ["at once, channels"],
+            "CPU, one at a time: litestar / frames",
+            ["one at a time, litestar"],
+            ["one at a time, frames"],
         ),
         Figure(
-            "CPU, one after the other: channels / bare loop",
-            ["at once, channels"],
-            ["at once, bare loop"],
+            "CPU, eight waiting: litestar / frames",
+            ["eight waiting, litestar"],
+            ["eight waiting, frames"],
         ),
         Figure(
-            "CPU, one after the other: nchan / bare loop",
-            ["at once, nchan"],
-            ["at once, bare loop"],
+            "CPU, one at a time: litestar / channels",
+            ["one at a time, litestar"],
+            ["one at a time, channels"],
         ),
         Figure(
-            "CPU, one after the other: broadcaster / channels",
-            ["at once, broadcaster"],
-            ["at once, channels"],
+            "CPU, one at a time: channels / bare loop",
+            ["one at a time, channels"],
+            ["one at a time, bare loop"],
         ),
         Figure(
-            "CPU, one after the other: python-socketio / channels",
-            ["at once, socketio"],
-            ["at once, channels"],
+            "CPU, one at a time: nchan / bare loop",
+            ["one at a time, nchan"],
+            ["one at a time, bare loop"],
         ),
         Figure(
-            "CPU, one after the other: Django Channels / channels",
-            ["at once, django"],
-            ["at once, channels"],
+            "CPU, one at a time, deflated: channels / frames",
+            ["one at a time, channels deflated"],
+            ["one at a time, frames deflated"],
         ),
         Figure(
-            "median until it arrives: litestar / channels",
+            "CPU, one at a time: broadcaster / frames",
+            ["one at a time, broadcaster"],
+            ["one at a time, frames"],
+        ),
+        Figure(
+            "CPU, one at a time: python-socketio / frames",
+            ["one at a time, socketio"],
+            ["one at a time, frames"],
+        ),
+        Figure(
+            "CPU, one at a time: Django Channels / frames",
+            ["one at a time, django"],
+            ["one at a time, frames"],
+        ),
+        Figure(
+            "median until it arrives, low rate: litestar / channels",
             ["low rate, litestar"],
             ["low rate, channels"],
             metric="p50",
         ),
         Figure(
-            "deliveries per second with eight waiting: channels / nchan",
+            "deliveries per second, eight waiting: channels / nchan",
             ["eight waiting, channels"],
             ["eight waiting, nchan"],
             metric="second",
         ),
-        Figure(
-            "memory of a connection: channels / raw ASGI",
-            ["connection, channels"],
-            ["connection, raw ASGI"],
-            metric="bytes",
-        ),
-        Figure(
-            "memory of a connection: litestar / channels",
-            ["connection, litestar"],
-            ["connection, channels"],
-            metric="bytes",
-        ),
+        above("raw ASGI on channels-uvicorn", "frames"),
+        above("raw Litestar on channels-uvicorn", "frames"),
+        above("raw ASGI", "channels"),
+        above("raw ASGI", "litestar"),
     ),
     units={
         "us": "µs of CPU per delivery",
         "second": "deliveries per second",
+        "busy": "percent of its core, server",
+        "load": "percent of their core, clients",
         "p50": "ms until half have it",
         "p99": "ms until 99 of 100 have it",
+        "max": "ms until all have it",
         "bytes": "bytes resident per connection",
     },
-    packages=("channels-core", "channels-litestar", "litestar", "uvicorn", "uvloop", "websockets"),
+    packages=(
+        "channels-core",
+        "channels-litestar",
+        "channels-uvicorn",
+        "litestar",
+        "uvicorn",
+        "uvloop",
+        "httptools",
+        "websockets",
+    ),
+    programs=("nginx",),
 )

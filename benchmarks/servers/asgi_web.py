@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from benchmarks.servers import harness
+from benchmarks.servers.texts import Texts
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -23,5 +24,5 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         pass
 
 
-async def serve() -> None:
-    await harness.serve_asgi(app, "/", lambda count: None)
+async def serve(texts: Texts, **options: object) -> None:
+    await harness.serve_asgi(app, "/", lambda count: None, **options)

@@ -1,4 +1,4 @@
-"""The bare write loop: a frame made once, written to each transport."""
+"""The bare write loop: a frame made once per event, written to each transport."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ import hashlib
 from typing import cast
 
 from benchmarks.servers import harness
+from benchmarks.servers.texts import Texts
 
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-FRAME = bytes([0x81, 126, 0, len(harness.PAYLOAD)]) + harness.PAYLOAD.encode()
+
+
+def frame(text: str) -> bytes:
+    """Return the frame of a text."""
+    data = text.encode()
+    if len(data) < 126:
+        return bytes([0x81, len(data)]) + data
+    if len(data) < 1 << 16:
+        return bytes([0x81, 126]) + len(data).to_bytes(2, "big") + data
+    return bytes([0x81, 127]) + len(data).to_bytes(8, "big") + data
 
 
 class Connection(asyncio.Protocol):
@@ -41,13 +51,14 @@ class Connection(asyncio.Protocol):
         self._transports.pop(self._transport, None)
 
 
-async def serve() -> None:
+async def serve(texts: Texts) -> None:
     transports: dict[asyncio.Transport, None] = {}
 
     def publish(count: int) -> None:
-        for _ in range(count):
+        for text in texts.take(count):
+            data = frame(text)
             for transport in transports:
-                transport.write(FRAME)
+                transport.write(data)
 
     listening = harness.listen()
     loop = asyncio.get_running_loop()

@@ -12,9 +12,10 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from benchmarks.servers import harness
+from benchmarks.servers.texts import Texts
 
 
-async def serve() -> None:
+async def serve(texts: Texts) -> None:
     broadcast = Broadcast("memory://")
     publishing: set[asyncio.Task[None]] = set()
 
@@ -30,8 +31,8 @@ async def serve() -> None:
             yield
 
     async def publish_all(count: int) -> None:
-        for _ in range(count):
-            await broadcast.publish("news", harness.PAYLOAD)
+        for text in texts.take(count):
+            await broadcast.publish("news", text)
 
     def publish(count: int) -> None:
         task = asyncio.create_task(publish_all(count))

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.urls import path
 
 from benchmarks.servers import harness
+from benchmarks.servers.texts import Texts
 from channels.consumer import AsyncConsumer
 from channels.layers import get_channel_layer
 from channels.routing import URLRouter
@@ -27,7 +28,7 @@ class Consumer(AsyncConsumer):  # type: ignore[misc]
         await self.send({"type": "websocket.send", "text": message["text"]})
 
 
-async def serve() -> None:
+async def serve(texts: Texts) -> None:
     layer = {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {"hosts": [os.environ["BENCHMARKS_BROKER"]]},
@@ -37,10 +38,8 @@ async def serve() -> None:
     publishing: set[asyncio.Task[None]] = set()
 
     async def publish_all(count: int) -> None:
-        for _ in range(count):
-            await get_channel_layer().group_send(
-                "news", {"type": "news.event", "text": harness.PAYLOAD}
-            )
+        for text in texts.take(count):
+            await get_channel_layer().group_send("news", {"type": "news.event", "text": text})
 
     def publish(count: int) -> None:
         task = asyncio.create_task(publish_all(count))

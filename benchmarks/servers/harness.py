@@ -8,10 +8,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-PAYLOAD = "x" * 200
-
 Publish = Callable[[int], object]
-"""Publishes so many events of :data:`PAYLOAD`, without waiting."""
+"""Publishes so many events, without waiting."""
 
 
 class Control(asyncio.Protocol):
@@ -40,11 +38,12 @@ def listen() -> socket.socket:
 
 
 async def serve_asgi(app: Any, path: str, publish: Publish, **options: object) -> None:
-    """Serve an ASGI application with uvicorn."""
+    """Serve an ASGI application with uvicorn; without pings, which would come among the events."""
     import uvicorn
 
     listening = listen()
-    config = uvicorn.Config(app, log_level="warning", **options)  # type: ignore[arg-type]
+    options = {"log_level": "warning", "ws_ping_interval": None, **options}
+    config = uvicorn.Config(app, **options)  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has no event for it

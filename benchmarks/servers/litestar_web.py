@@ -7,15 +7,16 @@ from litestar.channels import ChannelsPlugin
 from litestar.channels.backends.memory import MemoryChannelsBackend
 
 from benchmarks.servers import harness
+from benchmarks.servers.texts import Texts
 
 
-async def serve() -> None:
+async def serve(texts: Texts) -> None:
     plugin = ChannelsPlugin(
         MemoryChannelsBackend(), channels=["news"], create_ws_route_handlers=True
     )
 
     def publish(count: int) -> None:
-        for _ in range(count):
-            plugin.publish(harness.PAYLOAD, "news")
+        for text in texts.take(count):
+            plugin.publish(text, "news")
 
     await harness.serve_asgi(Litestar(plugins=[plugin]), "/news", publish)

@@ -7,15 +7,16 @@ import asyncio
 import socketio
 
 from benchmarks.servers import harness
+from benchmarks.servers.texts import Texts
 
 
-async def serve() -> None:
+async def serve(texts: Texts) -> None:
     server = socketio.AsyncServer(async_mode="asgi", cors_allowed_origins="*")
     emitting: set[asyncio.Task[None]] = set()
 
     async def emit(count: int) -> None:
-        for _ in range(count):
-            await server.emit("news", harness.PAYLOAD)
+        for text in texts.take(count):
+            await server.emit("news", text)
 
     def publish(count: int) -> None:
         task = asyncio.create_task(emit(count))

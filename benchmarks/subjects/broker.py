@@ -21,6 +21,8 @@ PACE = 0.02
 """Seconds between two looks at how many events have come."""
 QUIET = 2.0
 """Seconds without an event after which the rest is lost."""
+START = 10.0
+"""Seconds within which the first event has to come."""
 
 
 @dataclass
@@ -61,23 +63,30 @@ async def publish(
     """
     async with opened(library, kind) as client:
         names = [channel_name() for _ in range(channels)]
-        published = 0
-        running = True
+        return await publish_for(client, names, publishers, seconds)
 
-        async def run(number: int) -> None:
-            nonlocal published
-            while running:
-                await client.publish(PAYLOAD, names[(number + published) % channels])
-                published += 1
 
-        tasks = [asyncio.create_task(run(number)) for number in range(publishers)]
-        await asyncio.sleep(seconds / 5)
-        cpu, started, before = time.process_time(), time.perf_counter(), published
-        await asyncio.sleep(seconds)
-        elapsed, spent = time.perf_counter() - started, time.process_time() - cpu
-        count = published - before
-        running = False
-        await asyncio.gather(*tasks)
+async def publish_for(
+    client: Client, names: Sequence[str], publishers: int, seconds: float
+) -> dict[str, float]:
+    """Publish to channels from so many tasks for so long, after a time that is not measured."""
+    published = 0
+    running = True
+
+    async def run(number: int) -> None:
+        nonlocal published
+        while running:
+            await client.publish(PAYLOAD, names[(number + published) % len(names)])
+            published += 1
+
+    tasks = [asyncio.create_task(run(number)) for number in range(publishers)]
+    await asyncio.sleep(seconds / 5)
+    cpu, started, before = time.process_time(), time.perf_counter(), published
+    await asyncio.sleep(seconds)
+    elapsed, spent = time.perf_counter() - started, time.process_time() - cpu
+    count = published - before
+    running = False
+    await asyncio.gather(*tasks)
     return {"second": count / elapsed, "us": spent * 1e6 / count}
 
 
@@ -102,11 +111,11 @@ async def flood(library: str, kind: str, events: int) -> dict[str, float]:
         cpu = time.process_time()
         publisher = start_publisher(library, kind, name, events)
         seen, spent, quiet = 0, 0.0, 0.0
-        while received < events and quiet < QUIET:
+        while received < events and quiet < (QUIET if seen else START):
             await asyncio.sleep(PACE)
             if received > seen:
                 seen, spent, quiet = received, time.process_time() - cpu, 0.0
-            elif seen:
+            else:
                 quiet += PACE
         if not seen:
             raise AssertionError("nothing received")

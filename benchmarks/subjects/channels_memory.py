@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import cycle
 
 from benchmarks.subjects import inprocess
 from channels.core import ChannelsPlugin, Event, MemoryChannelsBackend, Subscriber
@@ -12,17 +13,23 @@ from channels.core import ChannelsPlugin, Event, MemoryChannelsBackend, Subscrib
 CHANNEL = "news"
 
 
-class Stage:
-    """Subscribers of one channel, consumed in one of the ways that there are."""
+def names(channels: int) -> list[str]:
+    return [f"{CHANNEL}-{number}" for number in range(channels)] if channels > 1 else [CHANNEL]
 
-    def __init__(self, plugin: ChannelsPlugin) -> None:
+
+class Stage:
+    """Subscribers of some channels, consumed in one of the ways that there are."""
+
+    def __init__(self, plugin: ChannelsPlugin, channels: Sequence[str] = (CHANNEL,)) -> None:
         self.received = 0
+        self._channels = channels
         self._plugin = plugin
         self._tasks: list[asyncio.Task[None]] = []
 
     def publish(self, count: int) -> None:
         for _ in range(count):
-            self._plugin.publish(inprocess.PAYLOAD, CHANNEL)
+            for channel in self._channels:
+                self._plugin.publish(inprocess.PAYLOAD, channel)
 
     async def iterate(self, subscriber: Subscriber) -> None:
         async for _ in subscriber.iter_events():
@@ -47,12 +54,13 @@ async def running_plugin(history: int = 0) -> AsyncIterator[ChannelsPlugin]:
 
 
 async def deliver(
-    way: str, subscribers: int, burst: int, seconds: float, history: int = 0
+    way: str, subscribers: int, burst: int, seconds: float, channels: int = 1
 ) -> dict[str, float]:
-    async with running_plugin(history) as plugin:
-        stage = Stage(plugin)
-        for _ in range(subscribers):
-            stage.consume(await plugin.subscribe(CHANNEL), way)
+    """Deliver bursts to each channel; each has its share of the subscribers."""
+    async with running_plugin() as plugin:
+        stage = Stage(plugin, names(channels))
+        for _, name in zip(range(subscribers), cycle(names(channels)), strict=False):
+            stage.consume(await plugin.subscribe(name), way)
         return await inprocess.delivery(stage, subscribers, burst, seconds)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import cycle
 
 from litestar.channels import ChannelsPlugin, Subscriber
 from litestar.channels.backends.memory import MemoryChannelsBackend
@@ -14,18 +15,26 @@ from benchmarks.subjects import inprocess
 CHANNEL = "news"
 
 
-class Stage:
-    """Subscribers of one channel, consumed in one of the ways that there are."""
+def names(channels: int) -> list[str]:
+    return [f"{CHANNEL}-{number}" for number in range(channels)] if channels > 1 else [CHANNEL]
 
-    def __init__(self, plugin: ChannelsPlugin, stack: AsyncExitStack) -> None:
+
+class Stage:
+    """Subscribers of some channels, consumed in one of the ways that there are."""
+
+    def __init__(
+        self, plugin: ChannelsPlugin, stack: AsyncExitStack, channels: Sequence[str] = (CHANNEL,)
+    ) -> None:
         self.received = 0
+        self._channels = channels
         self._plugin = plugin
         self._stack = stack
         self._tasks: list[asyncio.Task[None]] = []
 
     def publish(self, count: int) -> None:
         for _ in range(count):
-            self._plugin.publish(inprocess.PAYLOAD, CHANNEL)
+            for channel in self._channels:
+                self._plugin.publish(inprocess.PAYLOAD, channel)
 
     async def iterate(self, subscriber: Subscriber) -> None:
         async for _ in subscriber.iter_events():
@@ -50,11 +59,14 @@ async def running_plugin(history: int = 0) -> AsyncIterator[ChannelsPlugin]:
         yield plugin
 
 
-async def deliver(way: str, subscribers: int, burst: int, seconds: float) -> dict[str, float]:
+async def deliver(
+    way: str, subscribers: int, burst: int, seconds: float, channels: int = 1
+) -> dict[str, float]:
+    """Deliver bursts to each channel; each has its share of the subscribers."""
     async with running_plugin() as plugin, AsyncExitStack() as stack:
-        stage = Stage(plugin, stack)
-        for _ in range(subscribers):
-            await stage.consume(await plugin.subscribe(CHANNEL), way)
+        stage = Stage(plugin, stack, names(channels))
+        for _, name in zip(range(subscribers), cycle(names(channels)), strict=False):
+            await stage.consume(await plugin.subscribe(name), way)
         return await inprocess.delivery(stage, subscribers, burst, seconds)
 
 

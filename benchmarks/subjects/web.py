@@ -10,20 +10,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median, quantiles
 from typing import TypeVar
 
 from benchmarks import machine
 from benchmarks.runner import broker
-from benchmarks.servers.harness import PAYLOAD
+from benchmarks.servers.texts import Texts
 from benchmarks.subjects.webclients import Clients
 
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
-WARM_UP = 10
+WARM_UP = 5
+"""Events, or bursts of them, that are not measured."""
+PERCENTILES = (1, 5, *range(10, 100, 10), 95, 99, 99.9)
 T = TypeVar("T")
 
 
@@ -53,53 +54,88 @@ def fan_out(
     server: str,
     clients: int,
     events: int,
+    size: int = 200,
     burst: int = 1,
-    ahead: int = 1,
-    pause: float = 0.0,
+    ahead: int = 2,
+    deflate: bool = False,
     python: str = sys.executable,
 ) -> dict[str, float]:
-    """Publish to clients of a server.
+    """Publish to clients of a server, so that it has always something to do.
+
+    Args:
+        server: Which.
+        clients: How many.
+        events: How many are measured.
+        size: Characters per event.
+        burst: How many are published together.
+        ahead: How many bursts are under way at the same time.
+        deflate: Whether the clients ask for compression.
+        python: The interpreter of the server.
 
     Returns:
-        ``us`` of CPU time of the server per delivery, deliveries per ``second``, and the
-        milliseconds until half (``p50``) and 99 of 100 (``p99``) of the deliveries have arrived.
+        ``us`` of CPU time of the server per delivery, deliveries per ``second``, and what percent
+        of their cores the server (``busy``) and the clients (``load``) used.
     """
-    with running(server, python) as served:
-        crowd = Clients(served.port, served.path, clients)
-        try:
-            served.publish(1)
-            crowd.check_first(PAYLOAD.encode())
-            crowd.receive(WARM_UP * burst * ahead, served.publish, burst, ahead)
-            cpu, started = machine.cpu_seconds(*served.pids), time.perf_counter()
-            if pause:
-                latencies = []
-                for _ in range(events):
-                    latencies += crowd.receive(1, served.publish, 1, 1)
-                    time.sleep(pause)
-            else:
-                latencies = crowd.receive(events, served.publish, burst, ahead)
-            elapsed = time.perf_counter() - started
-            spent = machine.cpu_seconds(*served.pids) - cpu
-        finally:
-            crowd.close()
+    with connected(server, python, clients, size, deflate) as (served, crowd):
+        crowd.flow(WARM_UP * burst * ahead, served.publish, burst, ahead)
+        spent, own, elapsed = clocks(served)
+        crowd.flow(events, served.publish, burst, ahead)
+        spent, own, elapsed = (
+            after - before
+            for before, after in zip((spent, own, elapsed), clocks(served), strict=True)
+        )
     deliveries = clients * events
     return {
         "us": spent * 1e6 / deliveries,
         "second": deliveries / elapsed,
-        "p50": median(latencies) * 1e3,
-        "p99": quantiles(latencies, n=100)[-1] * 1e3,
+        "busy": 100 * spent / elapsed,
+        "load": 100 * own / elapsed,
     }
 
 
-def connection(server: str, clients: int) -> dict[str, float]:
+def latency(
+    server: str,
+    clients: int,
+    rate: float,
+    seconds: float,
+    size: int = 200,
+    python: str = sys.executable,
+) -> dict[str, float]:
+    """Publish to clients of a server at a rate.
+
+    Returns:
+        ``us`` of CPU time of the server per delivery, and the milliseconds between the publishing
+        and the arrival at a client: ``p1`` for one of 100 deliveries, and so on to ``max``.
+    """
+    with connected(server, python, clients, size) as (served, crowd):
+        crowd.flow(WARM_UP, served.publish, 1, 1)
+        before = machine.cpu_seconds(*served.pids)
+        events = max(1, round(rate * seconds))
+        latencies = crowd.timed(events, served.publish, rate)
+        spent = machine.cpu_seconds(*served.pids) - before
+    return {"us": spent * 1e6 / (events * clients), **distribution(latencies)}
+
+
+def distribution(latencies: Sequence[float]) -> dict[str, float]:
+    """Return percentiles of seconds as milliseconds."""
+    ordered = sorted(latencies)
+    last = len(ordered) - 1
+    return {
+        **{f"p{share:g}": ordered[round(last * share / 100)] * 1e3 for share in PERCENTILES},
+        "max": ordered[-1] * 1e3,
+    }
+
+
+def connection(server: str, clients: int, python: str = sys.executable) -> dict[str, float]:
     """Connect clients that then wait.
 
     Returns:
         The ``bytes`` of the server's memory that each of them takes, after some that are not
         counted.
     """
-    with running(server, sys.executable) as served:
-        first = Clients(served.port, served.path, clients // 10)
+    machine.allow_descriptors()
+    with running(server, python) as served:
+        first = Clients(served.port, served.path, max(100, clients // 10))
         before = served.resident_bytes()
         crowd = Clients(served.port, served.path, clients)
         time.sleep(0.2)
@@ -109,11 +145,31 @@ def connection(server: str, clients: int) -> dict[str, float]:
     return {"bytes": taken / clients}
 
 
+def clocks(served: Server) -> tuple[float, float, float]:
+    """Return the CPU time of the server, that of this process, and the time."""
+    return machine.cpu_seconds(*served.pids), time.process_time(), time.perf_counter()
+
+
 @contextmanager
-def running(name: str, python: str) -> Iterator[Server]:
-    """Start a server and connect its control port."""
+def connected(
+    server: str, python: str, clients: int, size: int, deflate: bool = False
+) -> Iterator[tuple[Server, Clients]]:
+    """Start a server, connect its clients, and see that they get what they should."""
+    machine.allow_descriptors()
+    with running(server, python, size) as served:
+        crowd = Clients(served.port, served.path, clients, size, deflate)
+        try:
+            crowd.first(served.publish)
+            yield served, crowd
+        finally:
+            crowd.close()
+
+
+@contextmanager
+def running(name: str, python: str, size: int = 200) -> Iterator[Server]:
+    """Start a server and connect its control port; its texts have so many characters."""
     if name == "nchan":
-        with nginx() as served:
+        with nginx(size) as served:
             yield served
         return
     with ExitStack() as stack:
@@ -122,7 +178,7 @@ def running(name: str, python: str) -> Iterator[Server]:
             environment |= stack.enter_context(broker("redis"))
         process = stack.enter_context(
             subprocess.Popen(
-                [python, "-m", "benchmarks.servers", name],
+                [python, "-m", "benchmarks.servers", name, str(size)],
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -148,7 +204,7 @@ def running(name: str, python: str) -> Iterator[Server]:
 
 
 @contextmanager
-def nginx() -> Iterator[Server]:
+def nginx(size: int) -> Iterator[Server]:
     """Run nginx with nchan: one worker, and POST to publish."""
     program = shutil.which("nginx")
     if program is None or not NCHAN.exists():
@@ -183,9 +239,10 @@ http {{
             control = retry(lambda: socket.create_connection(("127.0.0.1", port)))
             [worker] = retry(lambda: children(process.pid))
             machine.pin("measured", worker)
-            post = (
-                f"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n"
-                f"Content-Length: {len(PAYLOAD)}\r\n\r\n{PAYLOAD}".encode()
+            texts = Texts(size)
+            head = (
+                "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n"
+                f"Content-Length: {size}\r\n\r\n"
             )
 
             def publish(count: int) -> None:
@@ -193,7 +250,7 @@ http {{
                     control.recv(1 << 16, socket.MSG_DONTWAIT)
                 except BlockingIOError:
                     pass
-                control.sendall(post * count)
+                control.sendall("".join(head + text for text in texts.take(count)).encode())
 
             yield Server(port, "/news", (worker,), publish)
             control.close()

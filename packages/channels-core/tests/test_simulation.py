@@ -372,10 +372,8 @@ def small_portions(wanted: bool) -> Iterator[None]:
         yield
 
 
-SIMULATED = settings(
-    max_examples=200,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+at_length = pytest.mark.parametrize(
+    "examples", [100, pytest.param(1_000, marks=pytest.mark.faults)]
 )
 
 
@@ -384,35 +382,35 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, logger="channels")
 
 
-def simulate(seed: int, steps: int, **options: Any) -> None:
-    virtual_clock.run(Simulation(seed, steps, **options).run())
+def simulate(examples: int, **options: Any) -> None:
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(seed=st.integers(0, 2**32), steps=st.integers(10, 150))
+    def run(seed: int, steps: int) -> None:
+        virtual_clock.run(Simulation(seed, steps, **options).run())
+
+    run()
 
 
-@SIMULATED
-@given(seed=st.integers(0, 2**32), steps=st.integers(10, 150))
-def test_nothing_is_lost_or_repeated_within_the_history(seed: int, steps: int) -> None:
-    simulate(seed, steps, history=100_000)
+@at_length
+def test_nothing_is_lost_or_repeated_within_the_history(examples: int) -> None:
+    simulate(examples, history=100_000)
 
 
-@SIMULATED
-@given(seed=st.integers(0, 2**32), steps=st.integers(10, 150))
-def test_every_gap_is_told_where_history_is_short_or_lost(seed: int, steps: int) -> None:
-    simulate(seed, steps, history=5, flushes=True)
+@at_length
+def test_every_gap_is_told_where_history_is_short_or_lost(examples: int) -> None:
+    simulate(examples, history=5, flushes=True)
 
 
-@SIMULATED
-@given(seed=st.integers(0, 2**32), steps=st.integers(10, 150))
-def test_every_drop_is_told_where_backlogs_are_limited(seed: int, steps: int) -> None:
-    simulate(seed, steps, history=100_000, limits=True)
+@at_length
+def test_every_drop_is_told_where_backlogs_are_limited(examples: int) -> None:
+    simulate(examples, history=100_000, limits=True)
 
 
-@SIMULATED
-@given(seed=st.integers(0, 2**32), steps=st.integers(10, 150))
-def test_every_gap_and_drop_is_told_where_both_are_limited(seed: int, steps: int) -> None:
-    simulate(seed, steps, history=5, flushes=True, limits=True)
+@at_length
+def test_every_gap_and_drop_is_told_where_both_are_limited(examples: int) -> None:
+    simulate(examples, history=5, flushes=True, limits=True)
 
 
-@SIMULATED
-@given(seed=st.integers(0, 2**32), steps=st.integers(10, 150))
-def test_without_history_nothing_is_repeated_or_out_of_order(seed: int, steps: int) -> None:
-    simulate(seed, steps, history=0)
+@at_length
+def test_without_history_nothing_is_repeated_or_out_of_order(examples: int) -> None:
+    simulate(examples, history=0)
