@@ -30,9 +30,9 @@ LISTEN = """() => {
 }"""
 
 CONNECT = """(since) => {
-    window.records = [];
+    const own = window.records = [];
     window.socket = new WebSocket(`ws://${location.host}/ws/news` + since);
-    socket.onmessage = (event) => records.push(JSON.parse(event.data));
+    socket.onmessage = (event) => own.push(JSON.parse(event.data));
 }"""
 
 
@@ -49,7 +49,7 @@ class Site:
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment)
-        wait_until(self._answers, "the site to answer", 15)
+        wait_until(self._answers, "the site to answer", 30)
 
     def kill(self) -> None:
         self._process.kill()

@@ -54,6 +54,7 @@ class Connections:
         self._limit = limit
         self._heartbeat = heartbeat
         self._clients: set[Client] = set()
+        self._due: set[Client] = set()  # who has no tick yet in this heartbeat
         self._none_left = asyncio.Event()
         self._drain: asyncio.Task[int] | None = None
 
@@ -78,19 +79,24 @@ class Connections:
 
     def leave(self, client: Client) -> None:
         self._clients.discard(client)
+        self._due.discard(client)  # which would keep all that it holds until its turn
         if not self._clients:
             self._none_left.set()
 
     async def watch(self) -> None:
         """Tick every client once per heartbeat, not all at once."""
         while True:
-            clients = list(self._clients)
-            chunks = [clients[i : i + CHUNK] for i in range(0, len(clients), CHUNK)] or [[]]
-            for chunk in chunks:
-                for client in chunk:
-                    if client in self._clients:
-                        client.tick()
-                await asyncio.sleep(self._heartbeat / len(chunks))
+            self._due = set(self._clients)
+            steps = max(1, -(-len(self._due) // CHUNK))
+            for _ in range(steps):
+                self._tick_some()
+                await asyncio.sleep(self._heartbeat / steps)
+
+    def _tick_some(self) -> None:
+        for _ in range(CHUNK):
+            if not self._due:
+                return
+            self._due.pop().tick()
 
     async def drain(self, deadline: float) -> int:
         """Let nobody in, and close all within ``deadline`` seconds; the first call counts.
