@@ -14,12 +14,16 @@ from channels.core._subscriber import Subscriber
 Target = Callable[[Sequence[Event]], bool]
 
 CHUNK = 64
-"""Members served before the first look at the clock; then as many again as were served."""
+"""Members served before the first look at the clock."""
 
-MAX_HOLD = 0.0005
+GROWTH = 3
+"""How many times as many as were served so far are served before the next look."""
+
+MAX_HOLD = 0.00025
 """Seconds after which a fan-out lets the event loop run, at the end of a chunk.
 
-Members that cost about the same hold the loop for at most twice as long, or for one first chunk.
+Members that cost about the same hold the loop for at most four times as long, 1 ms, or for one
+first chunk.
 """
 
 
@@ -90,7 +94,7 @@ class FanOut:
         deadline = time.perf_counter() + MAX_HOLD
         begin = self._next
         while length_hint(self._left):
-            self._serve(max(CHUNK, self._next - begin))
+            self._serve(max(CHUNK, GROWTH * (self._next - begin)))
             if time.perf_counter() > deadline:
                 break
         return not length_hint(self._left)

@@ -18,6 +18,7 @@ from channels.core._errors import (
     PublishUnconfirmed,
 )
 from channels.core._occasionally import Occasionally
+from channels.core._parking import Parking
 from channels.core._tasks import call, end, give_way
 
 logger = logging.getLogger("channels")
@@ -54,7 +55,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._queue: deque[Message] = deque()
         self._batch: list[Message] = []
-        self._wake = asyncio.Event()
+        self._wake = Parking()
         self._settled = asyncio.Event()
         self._closing = False
         self._backoff = Backoff()
@@ -85,9 +86,9 @@ class Publisher:
                 raise PublishQueueFull(self._max_pending)
             self._queue.extend(messages)
             if threading.get_ident() == self._thread:
-                self._wake.set()
+                self._wake.wake()
             else:  # under the lock: the loop cannot have been closed before
-                self._loop.call_soon_threadsafe(self._wake.set)
+                self._loop.call_soon_threadsafe(self._wake.wake)
 
     def nudge(self) -> None:
         """Try again now: the broker is there."""
@@ -95,14 +96,13 @@ class Publisher:
 
     async def _send_queued(self) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
             while self._batch or self._queue:
                 with self._lock:
                     while self._queue and len(self._batch) < MAX_BATCH:
                         self._batch.append(self._queue.popleft())
                 await self._send_batch()
             self._settled.set()
+            await self._wake
 
     async def _send_batch(self) -> None:
         """Send the batch; what is to be sent again stays in it."""
@@ -238,7 +238,7 @@ class Publisher:
         while self.pending or self._flying:
             self._settled.clear()
             if self.pending:
-                self._wake.set()  # that of another thread may be under way still
+                self._wake.wake()  # that of another thread may be under way still
             await self._settled.wait()
 
     async def close(self) -> int:

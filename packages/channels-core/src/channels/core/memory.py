@@ -28,6 +28,7 @@ from channels.core._errors import (
     PayloadTooLarge,
 )
 from channels.core._event import BEGINNING, Event, Position
+from channels.core._parking import Parking
 from channels.core.options import check_count, check_seconds
 
 
@@ -212,7 +213,8 @@ class _MemoryListener:
         self.arrived: list[Event | Lost] = []
         self._backend = backend
         self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[None] | None = None
+        self._parking = Parking()
+        self._is_waiting = False
 
     async def subscribe(self, channels: Sequence[str]) -> Mapping[str, Position | None]:
         self.channels.update(channels)
@@ -227,28 +229,20 @@ class _MemoryListener:
 
     def wake(self) -> None:
         """Let the iteration go on; called from any thread, after a publish."""
-        if self._waiter is None:
+        if not self._is_waiting:
             return
         if asyncio.get_running_loop() is self._loop:
-            self._release()
+            self._parking.wake()
         else:
             with suppress(RuntimeError):  # its loop was closed without leaving listen()
-                self._loop.call_soon_threadsafe(self._release)
-
-    def _release(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+                self._loop.call_soon_threadsafe(self._parking.wake)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Event | Lost]]:
         while True:
+            self._is_waiting = True  # before the look: another thread looks here after it has added
             while not self.arrived:
-                self._waiter = self._loop.create_future()
-                if self.arrived:  # came from another thread, before it could see the waiter
-                    self._waiter.set_result(None)
-                try:
-                    await self._waiter
-                finally:
-                    self._waiter = None
+                await self._parking
+            self._is_waiting = False
             with self._backend._lock:
                 arrived, self.arrived = self.arrived, []
             yield arrived
