@@ -163,12 +163,13 @@ class EagerOutlet(SendingOutlet):
     what it does with timeouts and cancellation is its own affair.
     """
 
-    __slots__ = ("_context", "_is_busy")
+    __slots__ = ("_context", "_is_busy", "_is_stopped")
 
     def __init__(self, subscriber: Subscriber, write: WriteEvents, on_done: OnDone) -> None:
         super().__init__(subscriber, write, on_done)
         self._context = contextvars.copy_context()
         self._is_busy = False
+        self._is_stopped = False
 
     @property
     def is_idle(self) -> bool:
@@ -178,11 +179,11 @@ class EagerOutlet(SendingOutlet):
         self._subscriber.attach(self._take, self._end)
 
     def abort(self) -> None:
-        self._is_busy = True
+        self._is_stopped = self._is_busy = True
         super().abort()
 
     async def stop(self) -> None:
-        self._is_busy = True
+        self._is_stopped = self._is_busy = True
         await super().stop()
 
     def note(self, write: Write) -> None:
@@ -213,12 +214,12 @@ class EagerOutlet(SendingOutlet):
             task.add_done_callback(self._resume)
 
     def _conclude(self, task: asyncio.Task[None]) -> None:
-        """Be free again; after an error it stays busy, and takes nothing more."""
+        """Be free again; stopped, or after an error, it stays busy and takes nothing more."""
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            self._is_busy = False
-        else:
+        if error is not None:
             self._on_done(error)
+        elif not self._is_stopped:
+            self._is_busy = False
 
     def _resume(self, task: asyncio.Task[None]) -> None:
         self._task = None
