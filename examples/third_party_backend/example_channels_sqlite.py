@@ -7,6 +7,7 @@ datagram socket in a folder that goes with the file, and who has published sends
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import secrets
 import socket
@@ -24,9 +25,7 @@ from channels.core import Event, History, HistoryRequest, Message, Outcome, Posi
 
 T = TypeVar("T")
 Tops = dict[str, Position | None]
-
 LAG = 1000  # events that stay beyond the history, for listeners that have not read them yet
-
 SCHEMA = """PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
     CREATE TABLE IF NOT EXISTS record (channel TEXT PRIMARY KEY, epoch TEXT, top INTEGER);
     CREATE TABLE IF NOT EXISTS event (
@@ -46,8 +45,7 @@ class SQLiteChannelsBackend(core.ChannelsBackend):
     """Publish through a file, which any number of processes may share.
 
     Args:
-        path: The database; made if it is not there. As a URL: ``sqlite:///absolute/path``. A
-            call waits for other processes 5 s at most.
+        path: The database, made if missing. By URL: ``sqlite:///path``. Waits 5 s for others.
         history: How many events to keep per channel. Default 100.
     """
 
@@ -88,8 +86,11 @@ class SQLiteChannelsBackend(core.ChannelsBackend):
     def _connected(self, work: Callable[..., T], *arguments: object) -> T:
         if self._database is None:
             self._doorbells.mkdir(mode=0o700, exist_ok=True)
-            self._database = connect(self._path, isolation_level=None, check_same_thread=False)
-            self._database.executescript(SCHEMA)
+            database = connect(self._path, isolation_level=None, check_same_thread=False)
+            with Path(f"{self._path}.lock").open("w") as lock:  # here SQLite waits for nobody
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                database.executescript(SCHEMA)
+            self._database = database
         return work(self._database, *arguments)
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
@@ -117,10 +118,9 @@ class SQLiteChannelsBackend(core.ChannelsBackend):
             for doorbell in self._doorbells.iterdir():
                 try:
                     sender.sendto(b"!", str(doorbell))
-                except BlockingIOError:
-                    pass  # it rings already
-                except OSError:
-                    doorbell.unlink(missing_ok=True)  # of a process that was killed
+                except OSError as exc:
+                    if not isinstance(exc, BlockingIOError):  # else it rings already
+                        doorbell.unlink(missing_ok=True)  # of a process that was killed
 
     async def get_history(self, requests: Sequence[HistoryRequest]) -> Sequence[History]:
         return await self.run(self._read_all, requests)

@@ -2,13 +2,19 @@ import asyncio
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from example_channels_sqlite import SQLiteChannelsBackend
 
-from channels.core import ChannelsBackend, ChannelsPlugin, available_backends, load_backend
+from channels.core import (
+    ChannelsBackend,
+    ChannelsPlugin,
+    Message,
+    available_backends,
+    load_backend,
+)
 from channels.core.testing import FaultyBackend, HistoryContract, ResumeContract
 
 
@@ -27,6 +33,16 @@ class TestSQLite(HistoryContract):
     async def lose_record(self, channel: str) -> None:
         async with SQLiteChannelsBackend(self.path) as backend:
             await backend.run(forget, channel)
+
+    @pytest.mark.asyncio
+    async def test_several_open_a_new_file_at_once(self) -> None:
+        for number in range(10):
+            self.path = self.path.with_name(f"{number}.db")
+            async with AsyncExitStack() as stack:
+                backends = [await stack.enter_async_context(self.backend()) for _ in range(4)]
+                messages = [Message("channel", b"x")]
+                outcomes = await asyncio.gather(*(one.publish(messages) for one in backends))
+            assert sorted(position.offset for [position] in outcomes) == [1, 2, 3, 4]
 
 
 class TestSQLiteOutages(ResumeContract):
