@@ -172,6 +172,7 @@ async def test_a_server_can_be_started_beside_the_loop(kind: Callable[[], Server
 
 def test_a_failed_start_shows_the_log(kind: Callable[[], Server]) -> None:
     with socket.socket() as squatter, closing(kind()) as server:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
         squatter.bind((server.host, server.port))
         squatter.listen()
         with pytest.raises(ServerFailed, match=r"ended at once(.|\n)*[Aa]ddress already in use"):
