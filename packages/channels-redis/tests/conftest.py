@@ -42,6 +42,11 @@ class Proof:
     def numbers(self) -> list[int]:
         return [number for number in self.received if number is not None]
 
+    @property
+    def begun(self) -> int:
+        """The last number that was given to the publisher, whatever became of it."""
+        return self._next
+
     async def publish(self) -> int:
         """Publish the next number once and note what became of it."""
         self._next += 1
@@ -72,7 +77,7 @@ class Proof:
 
     async def arrived(self) -> None:
         """Wait until what is acknowledged from now on arrives."""
-        seen = self._next
+        seen = self.begun
         await eventually(lambda: bool(self.numbers) and self.numbers[-1] > seen, "arrival", 15)
 
     async def finished(self) -> None:
