@@ -53,6 +53,19 @@ async def test_everybody_is_sent_what_waits_and_then_away(plugin: ChannelsPlugin
         assert await gateway.drain() == 0, "it can be called again"
 
 
+async def test_event_streams_come_back_spread_over_time(plugin: ChannelsPlugin) -> None:
+    async with Gateway(plugin, retry=2) as gateway, AsyncExitStack() as stack:
+        app = gateway.event_stream_endpoint()
+        clients = [await stack.enter_async_context(event_source(app)) for _ in range(20)]
+        for client in clients:
+            await client.message()
+            await client.message()
+        await gateway.drain()
+        retries = [int((await client.message())["body"].split()[1]) for client in clients]
+        assert all(2000 <= retry <= 4000 for retry in retries)
+        assert len(set(retries)) > 10
+
+
 async def test_nobody_is_let_in_any_more(plugin: ChannelsPlugin) -> None:
     async with Gateway(plugin) as gateway:
         await gateway.drain()
