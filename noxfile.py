@@ -74,7 +74,7 @@ def pytest(session: nox.Session, *arguments: str, command: tuple[str, ...] = ("p
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run every test, with real servers, and show coverage; `-P 3.12` takes another Python."""
+    """Run the tests of all packages, with real servers and coverage; `-P 3.12`: another Python."""
     install(session, "test", "together", "coverage")
     session.install(*test_needs(list(PACKAGES.values())), silent=False)
     session.run("coverage", "erase")
@@ -92,6 +92,14 @@ def package_tests(session: nox.Session, package: str) -> None:
     if needs := test_needs([PACKAGES[package]]):
         session.install(*needs, silent=False)
     pytest(session, str(PACKAGES[package].folder / "tests"), *session.posargs)
+
+
+@nox.session
+def extended(session: nox.Session) -> None:
+    """Run the suites on further servers, versions and pools, and what tests the tests."""
+    install(session, "test", "together")
+    session.install(*test_needs(list(PACKAGES.values())), silent=False)
+    pytest(session, "-m", "extended and not faults", *session.posargs)
 
 
 @nox.session

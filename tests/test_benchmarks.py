@@ -263,6 +263,7 @@ def test_a_crowd_notices_a_connection_that_ends(crowd: Crowd) -> None:
         crowd.flow(1, crowd.send, 1, 1)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("server", ["frames_web", "gateway_web", "litestar_web", "nchan"])
 def test_a_server_delivers_every_text(server: str) -> None:
     if server == "nchan" and not web.NCHAN.exists():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.extended
 
 LEAKING = """
 import asyncio, gc, os, socket, subprocess, sys, threading, time

@@ -9,6 +9,8 @@ from kit import PgBouncer, PostgresServer
 from kit._databases import Databases
 from kit.fixtures import PostgresSpace
 
+pytestmark = pytest.mark.extended
+
 
 @pytest.fixture
 def bouncer(postgres_server: PostgresServer) -> Iterator[PgBouncer]:

@@ -22,6 +22,8 @@ from kit.fixtures import ClusterSpace, RedisSpace
 
 Make = Callable[..., RedisServer]
 
+pytestmark = pytest.mark.extended
+
 
 def ping(url: str, **options: object) -> bool:
     with redis.Redis.from_url(url, **options) as client:

@@ -12,6 +12,7 @@ from kit import missing, wait_until
 from kit._tree import descendants, state
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.extended
 
 OPTIONS = ("-p", "kit.fixtures", "-p", "no:valkey", "-p", "no:randomly", "-p", "no:cacheprovider")
 INI = "[pytest]\nasyncio_default_fixture_loop_scope = function\n"

@@ -18,6 +18,8 @@ from kit import Port, PostgresServer, RedisServer, Server, ServerFailed, eventua
 from kit._binaries import postgres_programs
 from kit._tree import descendants, state
 
+pytestmark = pytest.mark.extended
+
 
 class Store:
     """A server and how to keep a value in it."""

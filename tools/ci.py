@@ -137,7 +137,8 @@ def steps() -> Iterator[Step]:
     for python in PYTHONS:
         if python != "{}.{}".format(*sys.version_info) and is_there(python):
             yield Step(f"tests, Python {python}", [*nox, "-s", "tests", "-P", python])
-    for session in ("faults", "package_tests", "browser", "wheels", "lint", "types", "docs"):
+    tests = ("extended", "faults", "package_tests", "browser")
+    for session in (*tests, "wheels", "lint", "types", "docs"):
         yield Step(session, [*nox, "-s", session])
 
 

@@ -398,6 +398,7 @@ class ServerSuite(Maker):
                 await send(backend, "a", b"1")
                 assert await tap.count(1) == [b"1"]
 
+    @pytest.mark.extended
     @pytest.mark.parametrize("version", [16, 18])
     async def test_newer_servers(
         self, make_postgres: Callable[..., PostgresServer], version: int

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
+import pytest
 
 from kit import Port
 from tools.packages import ROOT
@@ -32,6 +33,12 @@ COMMANDS = {
     "hypercorn": [*PYTHON, "hypercorn", "--workers", "0", "--graceful-timeout", "5", "--bind"],
     "granian": [*PYTHON, "granian", "--interface", "asgi", "--port"],
 }
+
+
+def on_servers(*usual: str) -> list[object]:
+    """Return parameters for all servers; those that are not ``usual`` are for the extended run."""
+    extended = pytest.mark.extended
+    return [name if name in usual else pytest.param(name, marks=extended) for name in COMMANDS]
 
 
 @dataclass

@@ -14,10 +14,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from kit import eventually
 
-from .process import COMMANDS, Served, serving
+from .process import Served, on_servers, serving
 
 
-@pytest.fixture(params=COMMANDS)
+@pytest.fixture(params=on_servers("uvicorn-sansio", "uvicorn-shared"))
 async def served(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
     async with serving(request.param, "tests.servers.app:app") as served:
         yield served

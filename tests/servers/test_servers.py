@@ -15,12 +15,12 @@ from websockets.exceptions import ConnectionClosed
 
 from kit import eventually
 
-from .process import COMMANDS, Served, serving
+from .process import Served, on_servers, serving
 
 APP = "tests.servers.app:app"
 
 
-@pytest.fixture(params=COMMANDS)
+@pytest.fixture(params=on_servers("uvicorn-sansio", "uvicorn-shared"))
 async def served(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
     async with serving(request.param, APP) as served:
         yield served

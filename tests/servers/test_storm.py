@@ -65,7 +65,13 @@ async def leave(client: ClientConnection, after: int, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "server", ["uvicorn-sansio", "uvicorn-shared", "uvicorn-wsproto-shared", "granian"]
+    "server",
+    [
+        "uvicorn-sansio",
+        "uvicorn-shared",
+        pytest.param("uvicorn-wsproto-shared", marks=pytest.mark.extended),
+        pytest.param("granian", marks=pytest.mark.extended),
+    ],
 )
 async def test_all_that_stay_get_everything_in_order(server: str) -> None:
     async with (

@@ -1,3 +1,5 @@
+import pytest
+
 from postgres_suite.contract import (
     LiveContract,
     NewerServerContract,
@@ -12,6 +14,7 @@ from postgres_suite.makers import AsyncpgMaker
 class TestLive(AsyncpgMaker, LiveContract): ...
 
 
+@pytest.mark.extended
 class TestPooled(AsyncpgMaker, PooledContract): ...
 
 
@@ -21,5 +24,6 @@ class TestRecord(AsyncpgMaker, RecordContract): ...
 class TestPolling(AsyncpgMaker, PollingContract): ...
 
 
+@pytest.mark.extended
 @on_postgres(18)
 class TestOnPostgres18(AsyncpgMaker, NewerServerContract): ...

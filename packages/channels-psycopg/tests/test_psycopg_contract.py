@@ -1,3 +1,5 @@
+import pytest
+
 from postgres_suite.contract import (
     LiveContract,
     NewerServerContract,
@@ -11,11 +13,13 @@ from postgres_suite.makers import PsycopgMaker
 class TestLive(PsycopgMaker, LiveContract): ...
 
 
+@pytest.mark.extended
 class TestPooled(PsycopgMaker, PooledContract): ...
 
 
 class TestRecord(PsycopgMaker, RecordContract): ...
 
 
+@pytest.mark.extended
 @on_postgres(16)
 class TestOnPostgres16(PsycopgMaker, NewerServerContract): ...

@@ -71,6 +71,7 @@ def our_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_wire, "make_parser", PythonParser)
 
 
+@pytest.mark.extended
 @pytest.mark.usefixtures("our_parser")
 class TestPubSubOnValkey(TestPubSub):
     @pytest.fixture(autouse=True)
@@ -79,6 +80,7 @@ class TestPubSubOnValkey(TestPubSub):
         self.prefix = f"v{next(_prefixes)}"
 
 
+@pytest.mark.extended
 @pytest.mark.usefixtures("our_parser")
 class TestStreamOnValkey(StreamSuite):
     approximate = True
@@ -96,6 +98,7 @@ class TestStreamOnValkey(StreamSuite):
         self.command("DEL", keys.meta(channel))
 
 
+@pytest.mark.extended
 class TestPubSubOnACluster(TestPubSub):
     @pytest.fixture(autouse=True)
     def space(self, redis_cluster: RedisCluster) -> None:

@@ -18,6 +18,8 @@ from channels.core import (
 from channels.redis import RedisChannelsPubSubBackend, RedisChannelsStreamBackend
 from kit import RedisCluster, RedisSentinel, eventually
 
+pytestmark = pytest.mark.extended
+
 FAST = {"heartbeat": 0.3, "timeout": 1.0, "connect_timeout": 1.0}
 
 

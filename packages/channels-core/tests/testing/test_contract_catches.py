@@ -14,6 +14,8 @@ from channels.core import ChannelsBackend, ChannelsException, MemoryChannelsBack
 from channels.core.testing import FaultyBackend, HistoryContract, ResumeContract
 from kit import mutants, virtual_clock
 
+pytestmark = pytest.mark.extended
+
 LARGE = b"x" * 100_000
 CAUGHT: list[tuple[type[mutants.Mutant], str, tuple[Any, ...], str]] = [
     (mutants.DropsEmptyEvents, "test_bytes_arrive_unchanged", (b"",), r"missing: 1 \(b''\)"),

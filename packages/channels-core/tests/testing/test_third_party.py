@@ -29,7 +29,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 @pytest.mark.parametrize(
     "suites",
     [
-        pytest.param("not Outages", id="contract"),
+        pytest.param("not Outages", id="contract", marks=pytest.mark.extended),
         pytest.param("Outages", id="outages", marks=pytest.mark.faults),
     ],
 )
