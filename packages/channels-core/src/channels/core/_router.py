@@ -17,7 +17,6 @@ from channels.core._errors import (
     NotRunningError,
 )
 from channels.core._event import BEGINNING, Event, Position, before, is_newer
-from channels.core._fanout import MAX_HOLD
 from channels.core._parking import Parking
 from channels.core._subscriber import Subscriber
 from channels.core._tasks import call, end
@@ -26,6 +25,9 @@ logger = logging.getLogger("channels")
 
 REPAIR_BATCH = 500
 """Channels whose missing events are read in one call."""
+
+MAX_HOLD = 0.00025
+"""Seconds of events of several channels after which the event loop runs."""
 
 HISTORY_PATIENCE = 10.0
 """Seconds that a connected backend may fail to read history before the gap is told."""

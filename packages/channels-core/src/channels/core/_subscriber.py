@@ -374,6 +374,14 @@ class Subscriber(Backlog):
             self._direct = True
             self._retarget()
 
+    def busy(self) -> None:
+        """Say that the sink takes no events until :meth:`ready`: they enter the backlog.
+
+        A sink may as well return False. It has to say so beforehand where it is fed past it.
+        """
+        if self._sink is not None:
+            self._queue_from("", ())
+
     # -- feeding ---------------------------------------------------------------------------
 
     def put_nowait(self, event: Event | bytes) -> bool:

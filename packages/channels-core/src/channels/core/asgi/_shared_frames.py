@@ -39,6 +39,7 @@ class FrameConnection(Protocol):
     """What the extension offers for a connection."""
 
     on_ready: Callable[[], object] | None
+    on_refuse: Callable[[], object] | None
 
     @property
     def encode(self) -> Callable[[str | bytes], Frames]: ...
@@ -145,6 +146,7 @@ class SharingOutlet(Outlet):
 
     def start(self) -> None:
         self._connection.on_ready = self._go_on
+        self._connection.on_refuse = self._subscriber.busy
         self._subscriber.attach(
             self._connection.sink(self._messages, self._write_or_end), self._end
         )
@@ -185,5 +187,6 @@ class SharingOutlet(Outlet):
 
     def _leave(self) -> None:
         self._is_over = True
-        self._connection.on_ready = None
+        self._connection.on_ready = self._connection.on_refuse = None
         self._connection.sink(_NOTHING)
+        self._subscriber.busy()
