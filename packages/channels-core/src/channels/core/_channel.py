@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from channels.core._event import BEGINNING, Event, Gap, Position, follows, is_newer
@@ -135,6 +135,12 @@ class Channel:
     @property
     def is_wanted(self) -> bool:
         return bool(self.members or self.joining or self.waiting)
+
+    def subscribers(self) -> Iterator[Subscriber]:
+        """Give all who are in it or about to be."""
+        yield from self.members
+        yield from self.joining
+        yield from self.waiting
 
     def knows(self, subscriber: Subscriber) -> bool:
         return (

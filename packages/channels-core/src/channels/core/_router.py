@@ -55,7 +55,7 @@ class Router:
         self.changed: dict[str, None] = {}
         self.wake = Parking()  # where the reconciler waits for changes
         self.connected = asyncio.Event()
-        self.subscribers: WeakSet[Subscriber] = WeakSet()  # those without a channel too
+        self.homeless: WeakSet[Subscriber] = WeakSet()  # who may be in no channel, and lives
         self._backend = backend
         self._on_gap = on_gap
         self._on_connect = on_connect
@@ -357,8 +357,12 @@ class Router:
         for channel in self.channels.values():
             for join in list(channel.waiting.values()):
                 join.fail(error)
-        for subscriber in list(self.subscribers):
+        for subscriber in {*self.homeless, *self._subscribers()}:
             subscriber.end("stopped")
+
+    def _subscribers(self) -> Iterator[Subscriber]:
+        for channel in self.channels.values():
+            yield from channel.subscribers()
 
     async def close(self) -> None:
         """End what still runs; no connection is left that could begin more of it."""
