@@ -17,7 +17,7 @@ Target = Callable[[Sequence[Event]], bool]
 CHUNK = 64
 """Members served before the first look at the clock."""
 
-GROWTH = 3
+GROWTH = 15
 """How many times as many as were served so far are served at most before the next look."""
 
 MAX_HOLD = 0.001
@@ -156,16 +156,22 @@ class FanOut:
 
     def run(self) -> bool:
         """Serve until everybody is served, or the time is up; say whether everybody is."""
-        if not length_hint(self._left):
+        total = len(self._snapshot.targets)
+        begin = start = self._next
+        if begin == total:
             return True
-        self._prepare()
-        begin, started = self._next, time.perf_counter()
+        if self._part or self._snapshot.groups[0] is not None:
+            self._prepare()
+        started = time.perf_counter()
         count = CHUNK
         while count > 0:
-            self._serve(count)
-            if not length_hint(self._left):
+            end = min(start + count, total)
+            while start < end:
+                self._serve(start, end)
+                start = self._next
+            if end == total:
                 return True
-            served, elapsed = self._next - begin, time.perf_counter() - started
+            served, elapsed = start - begin, time.perf_counter() - started
             in_time = served * (MAX_HOLD / max(elapsed, 1e-9) - 1)  # at the pace so far
             count = int(min(GROWTH * served, in_time))
         return False
@@ -175,25 +181,25 @@ class FanOut:
         while not self.run():  # noqa: ASYNC110 - waits for nothing, lets others run
             await asyncio.sleep(0)
 
-    def _serve(self, count: int) -> None:
-        end = min(self._next + count, len(self._snapshot.targets))
-        while (start := self._next) < end:
-            while start >= self._snapshot.stops[self._part]:
-                self._part += 1
-                self._prepare()
-            stop = min(end, self._snapshot.stops[self._part])
-            try:
-                if self._changed:
-                    self._serve_changed()
-                elif self._snapshot.groups[self._part] is None:
-                    self._serve_alone(stop - start)
-                elif self._prepared is not None:
-                    self._serve_group(stop - start)
-                else:
-                    self._serve_each(stop - start)
-            except (Exception, asyncio.CancelledError) as exc:
-                self._snapshot.members[self._next - 1].failed(exc)
-                self._prepared = None  # whoever is told may have sent something
+    def _serve(self, start: int, end: int) -> None:
+        """Serve up to ``end``, or to the next who needs a second look."""
+        snapshot = self._snapshot
+        while start >= snapshot.stops[self._part]:
+            self._part += 1
+            self._prepare()
+        count = min(end, snapshot.stops[self._part]) - start
+        try:
+            if self._changed:
+                self._serve_changed()
+            elif snapshot.groups[self._part] is None:
+                self._serve_alone(count)
+            elif self._prepared is not None:
+                self._serve_group(count)
+            else:
+                self._serve_each(count)
+        except (Exception, asyncio.CancelledError) as exc:
+            snapshot.members[self._next - 1].failed(exc)
+            self._prepared = None  # whoever is told may have sent something
 
     def _prepare(self) -> None:
         group = self._snapshot.groups[self._part]

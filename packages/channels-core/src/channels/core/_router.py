@@ -369,13 +369,12 @@ class Router:
         await end(*self._fan_outs, *([self._repairer] if self._repairer else []))
 
 
-def _by_channel(events: Sequence[Event]) -> Iterator[tuple[str, Sequence[Event]]]:
+def _by_channel(events: Sequence[Event]) -> Iterable[tuple[str, Sequence[Event]]]:
     """Split what arrived together by channel, each channel's order kept."""
     first = events[0].channel
     if len(events) == 1 or all(event.channel == first for event in events):
-        yield first, events
-        return
+        return ((first, events),)
     runs: dict[str, list[Event]] = {}
     for event in events:
         runs.setdefault(event.channel, []).append(event)
-    yield from runs.items()
+    return runs.items()

@@ -223,7 +223,10 @@ class Subscriber(Backlog):
             elif self._end_reason is not None or self._draining is not None:
                 return
             else:
-                await self._park()
+                parking = self._parking
+                if parking is None or parking.is_taken or self._sink is not None:
+                    parking = self._park()
+                await parking
 
     async def iter_batches(
         self, max_events: int | None = None
