@@ -2,7 +2,9 @@
 
 import ast
 import math
+import os
 import socket
+import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
@@ -43,6 +45,24 @@ class Progress:
     def ended(self, case: str, seconds: float) -> None:
         assert seconds >= 0
         self.done.append(case)
+
+
+SEEN_BY_A_CHILD = """
+import subprocess, sys
+from benchmarks import machine
+
+machine.pin("load")
+child = "from benchmarks import machine; print(*machine.CORES.values())"
+subprocess.run([sys.executable, "-c", child], check=True)
+"""
+
+
+def test_who_is_pinned_leaves_others_their_core() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "BENCHMARKS_CORES"}
+    command = [sys.executable, "-c", SEEN_BY_A_CHILD]
+    seen = subprocess.check_output(command, cwd=FOLDER.parent, env=environment, text=True)
+    cores = os.sched_getaffinity(0)
+    assert seen.split() == [str(min(cores)), str(max(cores))]
 
 
 def functions(module: str) -> set[str]:

@@ -225,6 +225,121 @@ async def test_who_leaves_and_joins_again_within_a_fan_out_gets_its_run_once(
         assert again.shown == ["0", "1"]
 
 
+# -- sinks that are served together ----------------------------------------------------------
+
+
+class Together:
+    """A group of sinks; notes what it prepared."""
+
+    def __init__(self) -> None:
+        self.prepared: list[list[str]] = []
+        self.prepares = True
+        self.fails = False
+
+    def prepare(self, events: Sequence[Event]) -> list[str] | None:
+        if self.fails:
+            raise ValueError("a mistake")
+        self.prepared.append(shown(events))
+        return shown(events) if self.prepares else None
+
+
+class SharedSink(Sink):
+    """One of a group; notes what was written to it past its call."""
+
+    def __init__(self, group: Together) -> None:
+        super().__init__()
+        self.shared_group = group
+        self.shared_writer = self
+        self.written: list[str] = []
+        self.on_write: Callable[[], object] = lambda: None
+
+    def write(self, prepared: list[str]) -> None:
+        self.written += prepared
+        self.on_write()
+
+
+async def join_together(plugin: Plugin, count: int) -> tuple[Together, list[Any], list[SharedSink]]:
+    group = Together()
+    subscribers = [await plugin.subscribe("a") for _ in range(count)]
+    sinks = [SharedSink(group) for _ in range(count)]
+    for subscriber, sink in zip(subscribers, sinks, strict=True):
+        subscriber.attach(sink)
+    return group, subscribers, sinks
+
+
+async def test_a_group_is_written_to_what_was_prepared_once() -> None:
+    async with Plugin() as plugin:
+        alone, own = await plugin.subscribe("a"), Sink()
+        alone.attach(own)
+        first, _, sinks = await join_together(plugin, 3)
+        second, _, others = await join_together(plugin, 3)
+        await plugin.fill(1)
+        await eventually(lambda: others[-1].written == ["0"], "the event")
+        assert [sink.written for sink in sinks + others] == [["0"]] * 6
+        assert first.prepared == second.prepared == [["0"]]
+        second.prepares = False
+        await plugin.fill(1, first=1)
+        await eventually(lambda: others[-1].shown == ["1"], "the next")
+        assert [sink.written for sink in sinks] == [["0", "1"]] * 3
+        assert [sink.shown for sink in others] == [["1"]] * 3
+        assert own.shown == ["0", "1"]
+
+
+async def test_who_leaves_a_group_within_a_fan_out_is_not_written_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_fanout, "CHUNK", 1)
+    monkeypatch.setattr(_fanout, "MAX_HOLD", -1.0)
+    async with Plugin() as plugin:
+        _, subscribers, sinks = await join_together(plugin, 20)
+        await plugin.fill(1)
+        await eventually(lambda: sinks[-1].written == ["0"], "the first")
+        (later,) = subscribers[1].positions.values()
+        begun = asyncio.Event()
+        sinks[0].on_write = begun.set
+        await plugin.fill(1, first=1)
+        await begun.wait()
+        busy, gone = subscribers[-2], subscribers[-1]
+        sinks[-2].takes = False
+        busy.busy()
+        await plugin.unsubscribe(gone)
+        assert busy.positions == {"a": later}
+        await eventually(lambda: busy.qsize == 1, "the backlog")
+        await eventually(lambda: sinks[-3].shown == ["1"], "the others")
+        assert [sink.written for sink in sinks[-2:]] == [["0"], ["0"]]
+        assert busy.positions == {"a": later}
+        sinks[-2].takes = True
+        busy.ready()
+        assert sinks[-2].shown == ["1"]
+        await plugin.fill(1, first=2)
+        await eventually(lambda: sinks[-2].written == ["0", "2"], "the next")
+        assert sinks[-1].written == ["0"]
+        assert sinks[-1].shown == []
+
+
+async def test_a_group_in_which_one_fails_goes_on() -> None:
+    def fail() -> None:
+        raise OSError("broken")
+
+    async with Plugin() as plugin:
+        _, subscribers, sinks = await join_together(plugin, 4)
+        sinks[1].on_write = fail
+        await plugin.fill(1)
+        await eventually(lambda: sinks[-1].shown == ["0"], "the first, behind what on_end may send")
+        await plugin.fill(1, first=1)
+        await eventually(lambda: sinks[-1].written == ["1"], "the next")
+        assert [subscriber.end_reason for subscriber in subscribers] == [None, "failed", None, None]
+        assert sinks[1].written == ["0"]
+
+
+async def test_a_group_that_cannot_prepare_is_called() -> None:
+    async with Plugin() as plugin:
+        group, _, sinks = await join_together(plugin, 2)
+        group.fails = True
+        await plugin.fill(1)
+        await eventually(lambda: [sink.shown for sink in sinks] == [["0"]] * 2, "the event")
+
+
 # -- a sink joins further channels -----------------------------------------------------------
 
 

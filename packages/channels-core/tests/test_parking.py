@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from channels.core._parking import Parking
+from channels.core._parking import FEW, ROUNDS, Parking
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
@@ -114,6 +114,62 @@ async def test_it_can_be_used_again_and_again() -> None:
         await asyncio.sleep(0)
         parking.wake()
     await task
+
+
+async def turns_until(woken: asyncio.Task[None], parking: Parking) -> int:
+    """Return how many turns of the loop it takes from waking a task's parking to its end."""
+    turns = 0
+    await asyncio.sleep(0)
+    parking.wake()
+    while not woken.done():
+        await asyncio.sleep(0)
+        turns += 1
+    return turns
+
+
+async def wake_all(first: Parking, others: list[Parking]) -> None:
+    await first
+    for other in others:
+        other.wake()
+
+
+async def test_those_who_are_woken_in_turn_go_on_in_the_same_turn() -> None:
+    one, two, three = Parking(), Parking(), Parking()
+    links = [asyncio.create_task(wake_all(one, [two])), asyncio.create_task(wake_all(two, [three]))]
+    last = asyncio.create_task(park(three, [], "last"))
+    assert await turns_until(last, one) == 1
+    await asyncio.gather(*links)
+
+
+async def test_many_who_are_woken_in_turn_wait_for_the_next_turn() -> None:
+    one = Parking()
+    many = [Parking() for _ in range(FEW + 1)]
+    tasks = [asyncio.create_task(park(parking, [], "one of many")) for parking in many]
+    link = asyncio.create_task(wake_all(one, many))
+    assert await turns_until(tasks[0], one) == 2
+    await asyncio.gather(link, *tasks)
+
+
+async def test_two_who_wake_each_other_let_the_loop_run() -> None:
+    one, two = Parking(), Parking()
+    steps = 0
+
+    async def wake_for_ever(mine: Parking, other: Parking) -> None:
+        nonlocal steps
+        while True:
+            await mine
+            steps += 1
+            other.wake()
+
+    tasks = [asyncio.create_task(wake_for_ever(one, two)) for one, two in ((one, two), (two, one))]
+    await asyncio.sleep(0)
+    one.wake()
+    for turn in range(1, 4):
+        await asyncio.sleep(0)
+        assert steps == turn * ROUNDS
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 def test_an_exit_in_one_task_leaves_the_others_to_go_on() -> None:

@@ -86,6 +86,47 @@ class Consumer:
         return self.subscriber.end_reason is None
 
 
+@dataclass(eq=False)
+class Pipes:
+    """Sinks that can be served together, most of the time."""
+
+    rng: random.Random
+
+    def prepare(self, given: Sequence[Event]) -> Sequence[Event] | None:
+        return given if self.rng.random() < 0.7 else None
+
+
+@dataclass(eq=False)
+class Pipe:
+    """A sink that is one of several; what is written to it past its call must find it ready."""
+
+    consumer: Consumer
+    pipes: Pipes
+    slowly: bool
+
+    @property
+    def shared_group(self) -> Pipes | None:
+        return None if self.consumer.busy else self.pipes
+
+    @property
+    def shared_writer(self) -> Pipe:
+        return self
+
+    def __call__(self, events: Sequence[Event]) -> bool:
+        if self.consumer.busy:
+            return False
+        self.write(events)
+        return True
+
+    def write(self, events: Sequence[Event]) -> None:
+        assert not self.consumer.busy
+        assert self.consumer.lives
+        take = self.consumer.take_slowly if self.slowly else self.consumer.take
+        take(events)
+        if self.consumer.busy:
+            self.consumer.subscriber.busy()
+
+
 class Simulation:
     """A plugin, its consumers, and what befalls them.
 
@@ -108,6 +149,7 @@ class Simulation:
         self.backend = SimulatedBackend(self.rng, history)
         self.gaps: Counter[str] = Counter()
         self.consumers: list[Consumer] = []
+        self.pipes = Pipes(self.rng)
         self.doing: list[asyncio.Task[None]] = []
         self.ids: dict[bytes, str] = {}
         self.published = 0
@@ -224,8 +266,11 @@ class Simulation:
             return
         self.consumers.append(consumer)
         slowly = self.limits and rng.random() < 0.7
-        if rng.random() < 0.5:
+        kind = rng.random()
+        if kind < 0.25:
             consumer.subscriber.attach(consumer.take_slowly if slowly else consumer.take)
+        elif kind < 0.6:
+            consumer.subscriber.attach(Pipe(consumer, self.pipes, slowly))
         else:
             consumer.task = asyncio.create_task(consumer.iterate(slowly))
 

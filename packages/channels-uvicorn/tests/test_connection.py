@@ -188,6 +188,76 @@ async def test_what_has_no_frames_goes_elsewhere() -> None:
     assert source.translated == 2
 
 
+async def test_a_group_is_written_to_past_its_sinks() -> None:
+    source = Numbers()
+    pairs = [opened() for _ in range(3)]
+    for connection, _ in pairs:
+        connection.on_refuse = lambda: None
+    groups = {connection.sink(source).shared_group for connection, _ in pairs}
+    (group,) = groups
+    assert group is not None
+    run = [1]
+    wire = group.prepare(run)
+    assert wire == encode("1")[0]
+    for connection, transport in pairs:
+        connection.shared_writer.write(wire)
+        assert transport.calls == [wire]
+    assert source.translated == 1
+    assert group.prepare([-1]) is None
+
+
+async def test_a_group_overtakes_nothing_and_joins_what_is_more_in_a_turn() -> None:
+    source = Numbers()
+    connection, transport = opened()
+    connection.on_refuse = lambda: None
+    sink = connection.sink(source)
+    group = sink.shared_group
+    assert group is not None
+    one, two, three, four = (encode(str(n))[0] for n in (1, 2, 3, 4))
+    connection.shared_writer.write(group.prepare([1]) or b"")
+    assert group.prepare([2]) is None, "the second of a turn"
+    for number in (2, 3, 4):
+        assert sink([number])
+    assert transport.calls == [one, two]
+    await turn()
+    assert transport.calls == [one, two, three + four]
+    connection.write(A)
+    connection.write(B)
+    assert group.prepare([5]) is None, "something is held"
+    await turn()
+    assert group.prepare([6]) == encode("6")[0]
+
+
+async def test_a_group_is_of_those_who_take_the_same_bytes_and_say_when_they_refuse() -> None:
+    source = Numbers()
+    connection, _ = opened()
+    refused: list[bool] = []
+    assert connection.sink(source).shared_group is None, "it could not say that it refuses"
+    connection.on_refuse = lambda: refused.append(connection.write(A))
+    group = connection.shared_group
+    assert group is not None
+    other = FrameConnection(Recorder(), asyncio.get_running_loop())
+    other.on_refuse = lambda: None
+    assert other.sink(source).shared_group is None, "it is not open"
+    other.open(12)
+    assert other.shared_group not in (None, group), "it is sent other bytes"
+    connection.pause()
+    assert connection.shared_group is None
+    assert refused == [False]
+    connection.pause()
+    connection.resume()
+    assert connection.shared_group is group
+    refused.clear()
+    connection.on_refuse = lambda: refused.append(True)
+    connection.sink(Numbers())
+    assert connection.shared_group not in (None, group)
+    assert refused == [True], "whoever served it as one of the old group no longer may"
+    connection.shut()
+    connection.lose()
+    assert refused == [True, True]
+    assert connection.shared_group is None
+
+
 async def test_the_lost_is_freed_without_the_collector() -> None:
     class Handler:
         def ready(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,6 +14,18 @@ from channels.core.asgi import ASGIApp
 
 shares_frames = False
 """Whether the server offers ``channels.websocket.frames``."""
+
+
+@dataclass(frozen=True)
+class FakeGroup:
+    """The connections of one source."""
+
+    source: Any
+
+    def prepare(self, given: Any) -> list[str | bytes] | None:
+        if self.source.given is not given:
+            return self.source.translate(given)  # type: ignore[no-any-return]
+        return self.source.frames  # type: ignore[no-any-return]
 
 
 class FakeConnection:
@@ -25,6 +38,7 @@ class FakeConnection:
         self._held: list[str | bytes] = []
         self.is_open = False
         self.on_ready: Callable[[], object] | None = None
+        self.on_refuse: Callable[[], object] | None = None
 
     @staticmethod
     def encode(data: str | bytes) -> list[str | bytes]:
@@ -44,20 +58,31 @@ class FakeConnection:
         self._held += frames
         if self._client.taking.is_set():
             self.flush()
+        else:
+            self._refuse()
         return True
 
-    def sink(
-        self, source: Any, otherwise: Callable[[Any], bool] | None = None
-    ) -> Callable[[Any], bool]:
-        self._source, self._otherwise = source, otherwise
-        return self._feed
+    def _refuse(self) -> None:
+        if self.on_refuse is not None:
+            self.on_refuse()
 
-    def _feed(self, given: Any) -> bool:
+    def sink(self, source: Any, otherwise: Callable[[Any], bool] | None = None) -> FakeConnection:
+        self._source, self._otherwise = source, otherwise
+        return self
+
+    @property
+    def shared_group(self) -> FakeGroup | None:
+        refuses = not self.is_open or self._held or self.on_refuse is None
+        return None if refuses else FakeGroup(self._source)
+
+    @property
+    def shared_writer(self) -> FakeConnection:
+        return self
+
+    def __call__(self, given: Any) -> bool:
         if not self.is_open or self._held:
             return False
-        frames = self._source.frames
-        if self._source.given is not given:
-            frames = self._source.translate(given)
+        frames = FakeGroup(self._source).prepare(given)
         if frames is None:
             return self._otherwise is not None and self._otherwise(given)
         return self.write(frames)
@@ -74,8 +99,12 @@ class FakeConnection:
             if self.on_ready is not None:
                 self.on_ready()
 
-    def abort(self) -> None:
+    def close(self) -> None:
         self.is_open = False
+        self._refuse()
+
+    def abort(self) -> None:
+        self.close()
         self._held = []
         self._client.leave()
 
@@ -117,7 +146,7 @@ class FakeClient:
         if message["type"] == "websocket.accept":
             self.connection.is_open = True
         if message["type"] == "websocket.close":
-            self.connection.is_open = False
+            self.connection.close()
             self.leave()
 
     def show(self, message: Any) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, Protocol
 
 from channels.core._event import BEGINNING, Event, Gap, Position, follows, is_newer
-from channels.core._fanout import FanOut, Snapshot, Target
+from channels.core._fanout import FanOut, Group, Snapshot, Target, enlist
 from channels.core._subscriber import Subscriber
 
 MAX_HELD = 10_000
@@ -85,6 +85,7 @@ class Channel:
 
     __slots__ = (
         "_dead",
+        "_parts",
         "_snapshot",
         "busy",
         "confirmed",
@@ -106,7 +107,8 @@ class Channel:
     def __init__(self, name: str) -> None:
         self.name = name
         self.position: Position | None = None
-        self.members: dict[Subscriber, Target] = {}
+        self.members: dict[Subscriber, Group | None] = {}
+        self._parts: dict[Group | None, dict[Subscriber, Any]] = {}
         self.starts: dict[Subscriber, Position] = {}
         self.joining: dict[Subscriber, Gate] = {}
         self.waiting: dict[Subscriber, Join] = {}
@@ -133,6 +135,12 @@ class Channel:
     @property
     def is_wanted(self) -> bool:
         return bool(self.members or self.joining or self.waiting)
+
+    def subscribers(self) -> Iterator[Subscriber]:
+        """Give all who are in it or about to be."""
+        yield from self.members
+        yield from self.joining
+        yield from self.waiting
 
     def knows(self, subscriber: Subscriber) -> bool:
         return (
@@ -163,14 +171,15 @@ class Channel:
         subscriber.joined(self.name, self, handed or self.position)
         if self.position is not None:
             self.starts[subscriber] = self.position
-        self.members[subscriber] = subscriber.target()
+        self._enlist(subscriber)
         self._snapshot = None
 
     def dismiss(self, subscriber: Subscriber) -> None:
         self.waiting.pop(subscriber, None)
         self.joining.pop(subscriber, None)
         self.starts.pop(subscriber, None)
-        if self.members.pop(subscriber, None) is not None:
+        if subscriber in self.members:
+            self._delist(subscriber)
             self._changed(subscriber, None)
 
     def withhold(self, subscriber: Subscriber, max_held: int) -> Gate:
@@ -187,8 +196,22 @@ class Channel:
 
     def retarget(self, subscriber: Subscriber) -> None:
         if subscriber in self.members:
-            self.members[subscriber] = target = subscriber.target()
-            self._changed(subscriber, target)
+            self._delist(subscriber)
+            self._changed(subscriber, self._enlist(subscriber))
+
+    def _enlist(self, subscriber: Subscriber) -> Target:
+        target = subscriber.target()
+        group, server = enlist(target)
+        self.members[subscriber] = group
+        self._parts.setdefault(group, {})[subscriber] = server
+        return target
+
+    def _delist(self, subscriber: Subscriber) -> None:
+        group = self.members.pop(subscriber)
+        part = self._parts[group]
+        del part[subscriber]
+        if not part:
+            del self._parts[group]
 
     def _changed(self, subscriber: Subscriber, target: Target | None) -> None:
         self._snapshot = None
@@ -281,7 +304,7 @@ class Channel:
         levelled = self._show_gates(events) if self.joining else ()
         snapshot = self._snapshot
         if snapshot is None:
-            snapshot = self._snapshot = Snapshot(self.members)
+            snapshot = self._snapshot = Snapshot(self._parts)
         fan_out = FanOut(self.name, events, snapshot, before)
         for subscriber in levelled:
             self.admit(subscriber)

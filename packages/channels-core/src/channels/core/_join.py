@@ -80,7 +80,8 @@ class Joining:
         entered: list[str] = []
         loop = self._patience.loop
         deadline = loop.time() + self._patience.seconds
-        self._router.subscribers.add(self._subscriber)
+        if not self._requests:
+            self._router.homeless.add(self._subscriber)
         try:
             for name in self._requests:
                 if self._router.enter(self._subscriber, name, self):
@@ -97,6 +98,7 @@ class Joining:
             self._check_alive()
         except BaseException:
             self._router.leave(self._subscriber, entered)
+            self._router.homeless.add(self._subscriber)
             self._subscriber.left(entered)
             raise
         finally:

@@ -1,7 +1,8 @@
 """Where a consumer's task waits for its next event.
 
 A future costs a handle of the event loop each time one is resolved: most of what an idle consumer
-costs per event. Thousands of consumers are woken by the same event, so here one handle wakes all.
+costs per event. Thousands of consumers are woken by the same event, so here one handle wakes all,
+and those few too whom they wake in turn: an event passes from task to task on its way.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ from contextvars import Context
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
+ROUNDS = 3
+"""How often one handle goes on with those who were woken meanwhile."""
+
+FEW = 64
+"""How many may have been woken meanwhile for that; more of them wait for the loop's next turn."""
+
 
 class Parking:
     """Awaited by one task at a time, again and again; belongs to the loop it is made on.
@@ -19,42 +26,50 @@ class Parking:
     A future-like object as asyncio defines it (see :func:`asyncio.isfuture`). A task that awaits it
     hands over its own wake-up to be called: when it goes on it is the current task, in its own
     context, and can be cancelled like any other.
+
+    Attributes:
+        is_taken: Whether a task waits here, or is about to go on.
+        resume: What steps that task; None where there is none.
+        context: In which to call it.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_context", "_resume", "_state", "_wakeups", "loop")
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_state",
+        "_wakeups",
+        "context",
+        "is_taken",
+        "loop",
+        "resume",
+    )
 
     def __init__(self) -> None:
+        self.is_taken = False
         self._asyncio_future_blocking = False
-        self._resume: Callable[[Any], object] | None = None
-        self._context: Context | None = None
+        self.resume: Callable[[Any], object] | None = None
+        self.context: Context | None = None
         self._state: Literal["free", "taken", "woken", "cancelled"] = "free"
         self.loop = asyncio.get_running_loop()
         self._wakeups = _Wakeups.of(self.loop)
 
-    @property
-    def is_taken(self) -> bool:
-        """Whether a task waits here, or is about to go on."""
-        return self._state != "free"
-
     def __await__(self) -> Generator[Parking, None, None]:
         self._state = "taken"
-        self._asyncio_future_blocking = True
+        self.is_taken = self._asyncio_future_blocking = True
         try:
             yield self
         finally:
             self._state = "free"
-            self._resume = self._context = None
+            self.is_taken = False
+            self.resume = self.context = None
 
     def wake(self) -> None:
-        """Let the task that waits here, if any, go on in the loop's next turn."""
+        """Let the task that waits here, if any, go on soon, but not before this returns."""
         if self._state == "taken":
             self._state = "woken"
-            self._wakeups.add(self)
-
-    def go_on(self) -> None:
-        """Step the task that waits here."""
-        if self._resume is not None and self._context is not None:
-            self._context.run(self._resume, self)
+            if self._wakeups.is_due:  # what add() does, without the call: once per delivery
+                self._wakeups.woken.append(self)
+            else:
+                self._wakeups.add(self)
 
     # -- what a task does to a future ------------------------------------------------------
 
@@ -64,8 +79,8 @@ class Parking:
     def add_done_callback(
         self, callback: Callable[[Any], object], *, context: Context | None = None
     ) -> None:
-        self._resume = callback
-        self._context = context
+        self.resume = callback
+        self.context = context
 
     def cancel(self, msg: str | None = None) -> bool:
         if self._state != "taken":
@@ -80,32 +95,48 @@ class Parking:
 
 
 class _Wakeups:
-    """Those whom one handle of an event loop will wake, in the loop's next turn."""
+    """Those whom one handle of an event loop will wake.
 
-    __slots__ = ("_woken",)
+    Attributes:
+        woken: They, in order.
+        is_due: Whether the handle is scheduled, or runs.
+    """
+
+    __slots__ = ("is_due", "woken")
 
     def __init__(self) -> None:
-        self._woken: list[Parking] = []
+        self.woken: list[Parking] = []
+        self.is_due = False
 
     @staticmethod
     def of(loop: asyncio.AbstractEventLoop) -> _Wakeups:
         return _wakeups.setdefault(loop, _Wakeups())
 
     def add(self, parking: Parking) -> None:
-        if not self._woken:
+        self.woken.append(parking)
+        if not self.is_due:
+            self.is_due = True
             parking.loop.call_soon(self._wake_all)
-        self._woken.append(parking)
 
     def _wake_all(self) -> None:
-        woken, self._woken = self._woken, []
-        woken.reverse()
+        woken: list[Parking] = []
         try:
-            while woken:
-                woken.pop().go_on()
+            for _ in range(ROUNDS):
+                woken, self.woken = self.woken, woken
+                woken.reverse()
+                while woken:
+                    parking = woken.pop()
+                    resume, context = parking.resume, parking.context
+                    if resume is not None and context is not None:
+                        context.run(resume, parking)  # steps the task that waits there
+                if not 0 < len(self.woken) <= FEW:
+                    break
         finally:
-            if woken:  # a task raised SystemExit or KeyboardInterrupt; the others go on later
-                for parking in reversed(woken):
-                    self.add(parking)
+            # A task that raised SystemExit or KeyboardInterrupt leaves others, who go on later.
+            self.woken = [*reversed(woken), *self.woken]
+            self.is_due = bool(self.woken)
+            if self.is_due:
+                self.woken[0].loop.call_soon(self._wake_all)
 
 
 _wakeups: WeakKeyDictionary[asyncio.AbstractEventLoop, _Wakeups] = WeakKeyDictionary()

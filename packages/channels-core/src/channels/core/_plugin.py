@@ -343,6 +343,8 @@ class ChannelsPlugin:
             subscriber.end("unsubscribed")
         if self._link is not None:
             self._link.router.leave(subscriber, names)
+            if channels is not None:
+                self._link.router.homeless.add(subscriber)
         if channels is None:
             subscriber.left_all()
         else:

@@ -82,7 +82,7 @@ class Publisher:
         with self._lock:
             if self._closing:
                 raise NotRunningError("the plugin is stopping; it takes nothing more to publish")
-            if self.pending + len(messages) > self._max_pending:
+            if len(self._queue) + len(self._batch) + len(messages) > self._max_pending:
                 raise PublishQueueFull(self._max_pending)
             self._queue.extend(messages)
             if threading.get_ident() == self._thread:

@@ -17,7 +17,6 @@ from channels.core._errors import (
     NotRunningError,
 )
 from channels.core._event import BEGINNING, Event, Position, before, is_newer
-from channels.core._fanout import MAX_HOLD
 from channels.core._parking import Parking
 from channels.core._subscriber import Subscriber
 from channels.core._tasks import call, end
@@ -26,6 +25,9 @@ logger = logging.getLogger("channels")
 
 REPAIR_BATCH = 500
 """Channels whose missing events are read in one call."""
+
+MAX_HOLD = 0.00025
+"""Seconds of events of several channels after which the event loop runs."""
 
 HISTORY_PATIENCE = 10.0
 """Seconds that a connected backend may fail to read history before the gap is told."""
@@ -53,7 +55,7 @@ class Router:
         self.changed: dict[str, None] = {}
         self.wake = Parking()  # where the reconciler waits for changes
         self.connected = asyncio.Event()
-        self.subscribers: WeakSet[Subscriber] = WeakSet()  # those without a channel too
+        self.homeless: WeakSet[Subscriber] = WeakSet()  # who may be in no channel, and lives
         self._backend = backend
         self._on_gap = on_gap
         self._on_connect = on_connect
@@ -355,21 +357,24 @@ class Router:
         for channel in self.channels.values():
             for join in list(channel.waiting.values()):
                 join.fail(error)
-        for subscriber in list(self.subscribers):
+        for subscriber in {*self.homeless, *self._subscribers()}:
             subscriber.end("stopped")
+
+    def _subscribers(self) -> Iterator[Subscriber]:
+        for channel in self.channels.values():
+            yield from channel.subscribers()
 
     async def close(self) -> None:
         """End what still runs; no connection is left that could begin more of it."""
         await end(*self._fan_outs, *([self._repairer] if self._repairer else []))
 
 
-def _by_channel(events: Sequence[Event]) -> Iterator[tuple[str, Sequence[Event]]]:
+def _by_channel(events: Sequence[Event]) -> Iterable[tuple[str, Sequence[Event]]]:
     """Split what arrived together by channel, each channel's order kept."""
     first = events[0].channel
     if len(events) == 1 or all(event.channel == first for event in events):
-        yield first, events
-        return
+        return ((first, events),)
     runs: dict[str, list[Event]] = {}
     for event in events:
         runs.setdefault(event.channel, []).append(event)
-    yield from runs.items()
+    return runs.items()

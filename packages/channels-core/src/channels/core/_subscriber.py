@@ -223,7 +223,10 @@ class Subscriber(Backlog):
             elif self._end_reason is not None or self._draining is not None:
                 return
             else:
-                await self._park()
+                parking = self._parking
+                if parking is None or parking.is_taken or self._sink is not None:
+                    parking = self._park()
+                await parking
 
     async def iter_batches(
         self, max_events: int | None = None
@@ -373,6 +376,14 @@ class Subscriber(Backlog):
         if self._end_reason is None and not self._is_overridden():
             self._direct = True
             self._retarget()
+
+    def busy(self) -> None:
+        """Say that the sink takes no events until :meth:`ready`: they enter the backlog.
+
+        A sink may as well return False. It has to say so beforehand where it is fed past it.
+        """
+        if self._sink is not None:
+            self._queue_from("", ())
 
     # -- feeding ---------------------------------------------------------------------------
 

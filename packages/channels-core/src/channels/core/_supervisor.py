@@ -152,7 +152,7 @@ class Connection:
     async def _read(self) -> None:
         async for arrived in self._listener:
             events = arrived
-            if any(type(item) is Lost for item in arrived):
+            if Lost in map(type, arrived):
                 events = [item for item in arrived if not self._is_lost(item)]
             if events:
                 await self._router.take(events)  # type: ignore[arg-type]

@@ -5,8 +5,9 @@ each of them as the same bytes. See the ASGI extension ``channels.websocket.fram
 documentation.
 """
 
-from channels.uvicorn._connection import FrameConnection, Sink, Source
+from channels.uvicorn._connection import FrameConnection
 from channels.uvicorn._frames import Frames
+from channels.uvicorn._group import Group, Source
 from channels.uvicorn._protocol import EXTENSION, VERSION
 from channels.uvicorn._sansio import SansIOProtocol
 
@@ -14,8 +15,8 @@ __all__ = (
     "EXTENSION",
     "FrameConnection",
     "Frames",
+    "Group",
     "SansIOProtocol",
-    "Sink",
     "Source",
     "VERSION",
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from channels.uvicorn._group import Group, Source
 
 logger = logging.getLogger("channels")
 
@@ -25,16 +27,30 @@ class Ticks:
         current: Stands for the turn in which somebody writes; None before the first one does.
     """
 
-    __slots__ = ("_holders", "current")
+    __slots__ = ("_groups", "_holders", "current")
 
     def __init__(self) -> None:
         self.current: object | None = None
+        self._groups: WeakValueDictionary[tuple[int, int], Group] = WeakValueDictionary()
         self._holders: list[Holder] = []
 
     @staticmethod
     def of(loop: asyncio.AbstractEventLoop) -> Ticks:
         """Return the loop's."""
         return _ticks.setdefault(loop, Ticks())
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether somebody may hold something."""
+        return bool(self._holders)
+
+    def group(self, source: Source, window_bits: int) -> Group:
+        """Return the group of those who are fed from ``source`` in that form."""
+        key = id(source), window_bits  # which nobody else has while the group keeps the source
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(source, window_bits, self)
+        return group
 
     def begin(self) -> object:
         """Begin a turn, which ends before the loop waits for anything."""

@@ -25,6 +25,8 @@ CHUNK = 256
 class Client(Protocol):
     """A connection as it is looked after."""
 
+    __slots__ = ()
+
     def tick(self) -> None:
         """Show a sign of life, or leave if the client took nothing since the last tick."""
         ...

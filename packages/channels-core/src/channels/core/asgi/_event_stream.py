@@ -127,7 +127,7 @@ class _StreamClient(Client):
         assert self.subscriber is not None
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await self._body(self._first())
-        outlet = self._outlet = sending_outlet(self.subscriber, self._write, self._delivered)
+        outlet = self._outlet = sending_outlet(self.subscriber, self._write, self)
         outlet.start()
         try:
             await self._wait_until_gone()
@@ -179,7 +179,7 @@ class _StreamClient(Client):
 
     # -- delivery --------------------------------------------------------------------------
 
-    def _delivered(self, error: BaseException | None) -> None:
+    def delivered(self, error: BaseException | None) -> None:
         if error is not None:
             self._lose(error)
         if not self._all_sent.done():

@@ -239,18 +239,16 @@ class Gateway:
             publish: Publish what the client sends to the channels, where ``authorize`` lets it;
                 else the session is closed with 4403. Default False: it is ignored.
         """
-        names = expand(channels)
-        session = await self.open_websocket(connection, names, history=history)
+        session = await self.open_websocket(connection, channels, history=history)
         if session is None:
             return
         async with session:
             async for message in session:
                 if publish:
-                    await self._publish(session, names, message)
+                    await self._publish(session, message)
 
-    async def _publish(
-        self, session: WebSocketSession, names: Sequence[str], message: str | bytes
-    ) -> None:
+    async def _publish(self, session: WebSocketSession, message: str | bytes) -> None:
+        names = sorted(session.channels)
         for name in names:
             if not await session.may("publish", name):
                 await session.close(CloseCode.FORBIDDEN, "not allowed to publish")

@@ -8,7 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from channels.core._event import Event
 from channels.core._parking import Parking
@@ -16,7 +16,14 @@ from channels.core._subscriber import Subscriber
 
 Write = Callable[[], Coroutine[Any, Any, None]]
 WriteEvents = Callable[[Sequence[Event]], Coroutine[Any, Any, None]]
-OnDone = Callable[[BaseException | None], None]
+
+
+class Owner(Protocol):
+    """Who has an outlet."""
+
+    def delivered(self, error: BaseException | None) -> None:
+        """Note, once, that the stream has ended and is sent; or why nothing more is."""
+        ...
 
 
 class Outlet(ABC):
@@ -27,15 +34,14 @@ class Outlet(ABC):
 
     Args:
         subscriber: Whose events.
-        on_done: Called once, when the subscriber's stream has ended and all of it is sent, or
-            with the error for which nothing more is.
+        owner: Is told when all is sent.
     """
 
-    __slots__ = ("_on_done", "_subscriber")
+    __slots__ = ("_owner", "_subscriber")
 
-    def __init__(self, subscriber: Subscriber, on_done: OnDone) -> None:
+    def __init__(self, subscriber: Subscriber, owner: Owner) -> None:
         self._subscriber = subscriber
-        self._on_done = on_done
+        self._owner = owner
 
     @abstractmethod
     def start(self) -> None:
@@ -60,7 +66,7 @@ class SendingOutlet(Outlet):
     Args:
         subscriber: Whose events.
         write: Sends a run of events.
-        on_done: See :class:`Outlet`.
+        owner: See :class:`Outlet`.
 
     Attributes:
         written: Counts what is sent; ``write`` adds to it.
@@ -68,8 +74,8 @@ class SendingOutlet(Outlet):
 
     __slots__ = ("_ended", "_notes", "_seen", "_task", "_write", "written")
 
-    def __init__(self, subscriber: Subscriber, write: WriteEvents, on_done: OnDone) -> None:
-        super().__init__(subscriber, on_done)
+    def __init__(self, subscriber: Subscriber, write: WriteEvents, owner: Owner) -> None:
+        super().__init__(subscriber, owner)
         self._write = write
         self._notes: deque[Write] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -105,8 +111,8 @@ class PumpOutlet(SendingOutlet):
 
     __slots__ = ("_parking", "_run")
 
-    def __init__(self, subscriber: Subscriber, write: WriteEvents, on_done: OnDone) -> None:
-        super().__init__(subscriber, write, on_done)
+    def __init__(self, subscriber: Subscriber, write: WriteEvents, owner: Owner) -> None:
+        super().__init__(subscriber, write, owner)
         self._parking = Parking()
         self._run: Sequence[Event] = ()
 
@@ -138,11 +144,11 @@ class PumpOutlet(SendingOutlet):
                 else:
                     await self._parking
         except BaseException as exc:
-            self._on_done(exc)
+            self._owner.delivered(exc)
             if not isinstance(exc, Exception):
                 raise
         else:
-            self._on_done(None)
+            self._owner.delivered(None)
 
     def _take(self, events: Sequence[Event]) -> bool:
         if self._run:
@@ -165,8 +171,8 @@ class EagerOutlet(SendingOutlet):
 
     __slots__ = ("_context", "_is_busy", "_is_stopped")
 
-    def __init__(self, subscriber: Subscriber, write: WriteEvents, on_done: OnDone) -> None:
-        super().__init__(subscriber, write, on_done)
+    def __init__(self, subscriber: Subscriber, write: WriteEvents, owner: Owner) -> None:
+        super().__init__(subscriber, write, owner)
         self._context = contextvars.copy_context()
         self._is_busy = False
         self._is_stopped = False
@@ -217,7 +223,7 @@ class EagerOutlet(SendingOutlet):
         """Be free again; stopped, or after an error, it stays busy and takes nothing more."""
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:
-            self._on_done(error)
+            self._owner.delivered(error)
         elif not self._is_stopped:
             self._is_busy = False
 
@@ -233,7 +239,7 @@ class EagerOutlet(SendingOutlet):
             self._subscriber.ready()
         if self._ended and not self._is_busy and not self._subscriber.qsize:
             self._is_busy = True
-            self._on_done(None)
+            self._owner.delivered(None)
 
 
 def _eager_task(

@@ -12,7 +12,7 @@ from channels.core._event import Event
 from channels.core._subscriber import Subscriber
 from channels.core.asgi._connection import Scope
 from channels.core.asgi._messages import Messenger
-from channels.core.asgi._outlet import OnDone, Outlet
+from channels.core.asgi._outlet import Outlet, Owner
 
 EXTENSION: Final = "channels.websocket.frames"
 """Its name in ``scope["extensions"]``."""
@@ -39,6 +39,7 @@ class FrameConnection(Protocol):
     """What the extension offers for a connection."""
 
     on_ready: Callable[[], object] | None
+    on_refuse: Callable[[], object] | None
 
     @property
     def encode(self) -> Callable[[str | bytes], Frames]: ...
@@ -120,34 +121,35 @@ _NOTHING: Final = _Nothing()
 class SharingOutlet(Outlet):
     """Writes in the tick in which the events come, without a task; the server never waits.
 
+    Called with a run of events that has no translation, it writes what can be sent of it.
+
     Args:
         subscriber: Whose events.
         connection: Where to.
         messages: What it is fed from.
-        on_done: See :class:`Outlet`.
+        owner: See :class:`Outlet`.
     """
 
-    __slots__ = ("_connection", "_ended", "_is_over", "_messages", "_seen")
+    __slots__ = ("_connection", "_is_over", "_messages", "_seen")
 
     def __init__(
         self,
         subscriber: Subscriber,
         connection: FrameConnection,
         messages: SharedMessages,
-        on_done: OnDone,
+        owner: Owner,
     ) -> None:
-        super().__init__(subscriber, on_done)
+        super().__init__(subscriber, owner)
         self._connection = connection
         self._messages = messages
-        self._ended = False
         self._is_over = False
         self._seen = 0
 
     def start(self) -> None:
-        self._connection.on_ready = self._go_on
-        self._subscriber.attach(
-            self._connection.sink(self._messages, self._write_or_end), self._end
-        )
+        go_on = self._go_on  # one object: there are as many as connections
+        self._connection.on_ready = go_on
+        self._connection.on_refuse = self._subscriber.busy
+        self._subscriber.attach(self._connection.sink(self._messages, self), go_on)
 
     def is_stuck(self) -> bool:
         # It refuses only what is beyond its limit, and then writes nothing until that has gone.
@@ -163,27 +165,25 @@ class SharingOutlet(Outlet):
     async def stop(self) -> None:
         self._leave()
 
-    def _write_or_end(self, events: Sequence[Event]) -> bool:
+    def __call__(self, events: Sequence[Event]) -> bool:
         closing = self._messages.write(events, self._connection)
         if closing is not None:
             self._finish(closing)
         return True
 
-    def _end(self) -> None:
-        self._ended = True
-        self._go_on()
-
     def _go_on(self) -> None:
+        """Write what waits, as the connection takes it again or nothing more will come."""
         self._subscriber.ready()
-        if self._ended and not self._subscriber.qsize:
+        if self._subscriber.end_reason is not None and not self._subscriber.qsize:
             self._finish(None)
 
     def _finish(self, error: Exception | None) -> None:
         if not self._is_over:
             self._leave()
-            self._on_done(error)
+            self._owner.delivered(error)
 
     def _leave(self) -> None:
         self._is_over = True
-        self._connection.on_ready = None
+        self._connection.on_ready = self._connection.on_refuse = None
         self._connection.sink(_NOTHING)
+        self._subscriber.busy()

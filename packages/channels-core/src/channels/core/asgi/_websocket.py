@@ -13,7 +13,6 @@ from channels.core._subscriber import Subscriber
 from channels.core.asgi._codes import DRAINING, CloseCode, Closing, Refusal
 from channels.core.asgi._connection import (
     Message,
-    Receive,
     Scope,
     Send,
     WebSocketConnection,
@@ -60,13 +59,31 @@ class WebSocketSession(Client):
         subscriber: Its subscription.
     """
 
+    __slots__ = (
+        "_all_sent",
+        "_allowance",
+        "_closing",
+        "_connections",
+        "_context",
+        "_goodbye",
+        "_is_gone",
+        "_is_over",
+        "_is_receiving",
+        "_joined",
+        "_loop",
+        "_outlet",
+        "_received",
+        "_waiting",
+        "_was_closed",
+        "connection",
+        "subscriber",
+    )
+
     def __init__(self, context: Context, connection: WebSocketConnection) -> None:
         self.connection = connection
         self.subscriber = Subscriber()
         self._context = context
         self._connections = context.connections
-        self._receive: Receive = connection.receive
-        self._send: Send = connection.send
         self._outlet: Outlet | None = None
         self._all_sent: asyncio.Future[None] | None = None
         self._goodbye: asyncio.Task[None] | None = None
@@ -97,7 +114,7 @@ class WebSocketSession(Client):
         if self._is_gone or self._is_over:
             return
         try:
-            await self._send(_message(data))
+            await self.connection.send(_message(data))
         except Exception as exc:
             self._lose(exc)
 
@@ -136,9 +153,34 @@ class WebSocketSession(Client):
         return self
 
     async def __anext__(self) -> str | bytes:
-        message = await self._next_message()
-        if message is None:
+        # All that an idle client keeps of a coroutine: what can be done later is done elsewhere.
+        if self._is_over:
             raise StopAsyncIteration
+        self._is_receiving = True
+        try:
+            # The delivery lets this end, when it does, by setting the time out to now.
+            async with asyncio.timeout(None) as self._waiting:
+                message = await self.connection.receive()
+                self._waiting = None
+        except TimeoutError:
+            self._is_over = True
+            raise StopAsyncIteration from None
+        except Exception as exc:
+            self._lose(exc)
+            raise StopAsyncIteration from None
+        finally:
+            self._waiting = None
+            self._is_receiving = False
+            if self._received is not None:
+                self._received.set_result(None)
+                self._received = None
+        if message["type"] == "websocket.disconnect":
+            self._lose(None)
+            raise StopAsyncIteration
+        return await self._checked(message)
+
+    async def _checked(self, message: Message) -> str | bytes:
+        """Return what a message says; end the session if it is too large, or one too many."""
         text: str | None = message.get("text")
         data: str | bytes = (message.get("bytes") or b"") if text is None else text
         limits = self._context.limits
@@ -153,40 +195,13 @@ class WebSocketSession(Client):
             raise StopAsyncIteration
         return data
 
-    async def _next_message(self) -> Message | None:
-        """Wait for a message; None when there will be none."""
-        if self._is_over:
-            return None
-        self._is_receiving = True
-        try:
-            # The delivery lets this end, when it does, by setting the time out to now.
-            async with asyncio.timeout(None) as self._waiting:
-                message = await self._receive()
-                self._waiting = None
-        except TimeoutError:
-            self._is_over = True
-            return None
-        except Exception as exc:
-            self._lose(exc)
-            return None
-        finally:
-            self._waiting = None
-            self._is_receiving = False
-            if self._received is not None:
-                self._received.set_result(None)
-                self._received = None
-        if message["type"] == "websocket.disconnect":
-            self._lose(None)
-            return None
-        return message
-
     # -- what the gateway does -------------------------------------------------------------
 
     async def open(self, names: Sequence[str], history: int, accept: Message) -> bool:
         """Subscribe, accept and begin to deliver; or refuse. Says whether the client is in."""
         is_in = False
         try:
-            if (await self._receive())["type"] != "websocket.connect":
+            if (await self.connection.receive())["type"] != "websocket.connect":
                 return False
             refusal = (
                 self._context.admission.refuses_origin(self.connection.scope)
@@ -198,7 +213,7 @@ class WebSocketSession(Client):
                     await self._begin(accept)
                     is_in = True
                 else:
-                    await _refuse(refusal, self.connection.scope, self._send)
+                    await _refuse(refusal, self.connection.scope, self.connection.send)
             except Exception as exc:
                 self._lose(exc)
         finally:
@@ -216,19 +231,19 @@ class WebSocketSession(Client):
         return DRAINING if self._connections.draining else None
 
     async def _begin(self, accept: Message) -> None:
-        await self._send(accept)
+        await self.connection.send(accept)
         assert self._joined is not None
         first = self._context.encoding.joined(self._joined)
         self._joined = None  # an idle client keeps nothing that it does not need
         if first is not None:
-            await self._send(_message(first))
+            await self.connection.send(_message(first))
         server = offered_frames(self.connection.scope)
         if server is None:
             self._context.note_unshared()
-            self._outlet = sending_outlet(self.subscriber, self._write, self._delivered)
+            self._outlet = sending_outlet(self.subscriber, self._write, self)
         else:
             messages = self._context.shared(server)
-            self._outlet = SharingOutlet(self.subscriber, server, messages, self._delivered)
+            self._outlet = SharingOutlet(self.subscriber, server, messages, self)
         self._outlet.start()
 
     def tick(self) -> None:
@@ -252,7 +267,7 @@ class WebSocketSession(Client):
     async def _write(self, events: Sequence[Event]) -> None:
         outlet = self._outlet
         assert isinstance(outlet, SendingOutlet)
-        send = self._send
+        send = self.connection.send
         messages, closing = self._context.messages(events)
         for index, message in enumerate(messages, 1):
             await send(_message(message))
@@ -262,7 +277,7 @@ class WebSocketSession(Client):
         if closing is not None:
             raise closing
 
-    def _delivered(self, error: BaseException | None) -> None:
+    def delivered(self, error: BaseException | None) -> None:
         """Close, as all is sent, or nothing more can be."""
         if error is not None and not isinstance(error, Closing):
             self._lose(error)
@@ -280,7 +295,9 @@ class WebSocketSession(Client):
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._stop_receiving()
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                await self.connection.send(
+                    {"type": "websocket.close", "code": code, "reason": reason}
+                )
             self._was_closed = True
         except Exception as exc:
             self._lose(exc)
@@ -311,7 +328,7 @@ class WebSocketSession(Client):
         """Wait until the client has answered the close: a server that ends may not have sent it."""
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                while (await self._receive())["type"] != "websocket.disconnect":
+                while (await self.connection.receive())["type"] != "websocket.disconnect":
                     pass
         except Exception as exc:
             logger.debug("a client did not answer its close", exc_info=exc)
