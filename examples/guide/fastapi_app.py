@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request, Response, WebSocket
+from fastapi import Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -38,7 +38,10 @@ class Streaming(Response):
 
 
 def room(name: str) -> str:  # a dependency chooses the channel, where a path alone cannot
-    return {"lobby": "chat", "front-page": "news"}[name]
+    channel = {"lobby": "chat", "front-page": "news"}.get(name)
+    if channel is None:
+        raise HTTPException(404)
+    return channel
 
 
 @app.get("/rooms/{name}/events")

@@ -49,6 +49,7 @@ async def test_a_handler_of_fastapi_returns_a_stream() -> None:
         httpx.AsyncClient(base_url=served.http, trust_env=False) as http,
         http.stream("GET", "/rooms/front-page/events") as response,
     ):
+        assert (await http.get("/rooms/cellar/events")).status_code == 404
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
         lines = response.aiter_lines()
         assert await anext(line async for line in lines if line == "event: joined")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.core import EncodeError, Encoder
+from channels.core import ConfigurationError, EncodeError, Encoder
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -96,6 +96,12 @@ def test_type_encoders_are_found_by_the_order_of_bases() -> None:
 
 def test_a_type_encoder_may_replace_what_is_known_at_the_top() -> None:
     assert Encoder({Point: lambda point: [point.x]})(Point(3)) == b"[3]"
+
+
+@pytest.mark.parametrize("type_encoders", [str, [Point], {Point: "x"}])
+def test_type_encoders_that_are_none_are_refused_by_name(type_encoders: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"type_encoders.*: pass a "):
+        Encoder(type_encoders)
 
 
 def test_the_default_is_asked_last() -> None:

@@ -139,6 +139,7 @@ def test_what_is_no_url_is_refused_without_being_shown(text: str) -> None:
         ("memroy", r"did you mean memory://\? \(installed: .*memory.*\)"),
         ("pigeons", r"did you mean pigeon://\? \(installed: .*pigeon.*\)"),
         ("Memory", r"did you mean memory://\?"),
+        ("MEMORY", r"did you mean memory://\?"),
         ("nothing-like-it", r"no installed backend for nothing-like-it:// \(installed"),
     ],
 )
@@ -162,8 +163,11 @@ def test_a_scheme_of_ours_names_the_distribution_that_brings_it(install: Install
     install("unrelated")
     with pytest.raises(ConfigurationError, match=r"redis://; install our channels-redis, by path"):
         load_backend("redis://localhost")
-    with pytest.raises(ConfigurationError, match=r"did you mean redis://\? .* channels-redis"):
-        load_backend("reddis://localhost")
+    for near in ("reddis", "REDIS"):
+        with pytest.raises(
+            ConfigurationError, match=r"mean redis://\? It comes with our channels-redis, by path"
+        ):
+            load_backend(f"{near}://localhost")
 
 
 @pytest.mark.usefixtures("alone")
@@ -173,6 +177,11 @@ def test_a_foreign_package_of_the_same_name_is_recognised(install: Install) -> N
         ConfigurationError, match=r"channels-redis 4\.3\.0 that is installed is another project's"
     ):
         load_backend("redis://localhost")
+
+
+def test_an_option_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="option history of memory:// is given twice"):
+        load_backend("memory://?history=1&max_channels=2&history=3")
 
 
 def test_two_distributions_with_one_scheme_are_refused(install: Install) -> None:

@@ -74,6 +74,11 @@ def test_what_is_no_iterable_is_refused_by_name(channels: Any) -> None:
         expand(channels)
 
 
+def test_bytes_are_no_name() -> None:
+    with pytest.raises(InvalidChannelNameError, match="b'news' is bytes, not str"):
+        expand(b"news")  # type: ignore[arg-type]
+
+
 def test_names_that_cannot_be_compared_are_refused_by_name() -> None:
     with pytest.raises(InvalidChannelNameError, match=r"\['a'\] is list, not str"):
         expand(["b", ["a"]])  # type: ignore[list-item]

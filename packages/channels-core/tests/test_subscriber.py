@@ -299,6 +299,14 @@ async def test_a_callback_that_fails_while_leaving_is_raised() -> None:
             subscriber.put_nowait(event(1))
 
 
+async def test_a_callback_that_is_no_function_is_refused_at_once() -> None:
+    subscriber = Subscriber()
+    with pytest.raises(ConfigurationError, match="on_event=5: pass a function"):
+        async with subscriber.run_in_background(5):  # type: ignore[arg-type]
+            pytest.fail("began")
+    assert not subscriber.is_running
+
+
 async def test_the_body_that_swallows_the_interruption_still_gets_the_error() -> None:
     subscriber = Subscriber()
 

@@ -49,6 +49,22 @@ async def test_events_with_ids(gateway: Gateway) -> None:
     assert not gateway.connection_count
 
 
+async def test_head_is_answered_and_ends(gateway: Gateway) -> None:
+    async with event_source(gateway.event_stream_endpoint(), method="HEAD") as client:
+        start, end = await client.message(), await client.message()
+        assert (start["status"], dict(start["headers"])[b"cache-control"]) == (
+            200,
+            b"no-cache, no-store",
+        )
+        assert not end.get("body")
+        assert not end.get("more_body")
+        await client.ended()
+    assert not gateway.plugin.subscriber_count("news")
+    assert not gateway.connection_count
+    async with event_source(gateway.event_stream_endpoint(), "other", method="HEAD") as client:
+        assert (await client.message())["status"] == 404
+
+
 async def test_the_browser_resumes_by_itself(gateway: Gateway) -> None:
     app = gateway.event_stream_endpoint(history=1)
     async with event_source(app) as client:

@@ -210,7 +210,7 @@ class ChannelsBackend(ABC):
         All else in the URL stays as it is, for the driver.
 
         Raises:
-            ConfigurationError: An option's value is not of its type.
+            ConfigurationError: An option's value is not of its type, or there are two of it.
         """
         address, _, query = url.partition("?")
         hints = get_type_hints(cls.__init__)
@@ -222,6 +222,10 @@ class ChannelsBackend(ABC):
             if name not in names:
                 rest.append(part)
                 continue
+            if name in options:
+                raise ConfigurationError(
+                    f"option {name} of {url.partition('://')[0]}:// is given twice in the URL"
+                )
             try:
                 options[name] = msgspec.convert(value, hints.get(name, str), strict=False)
             except (msgspec.ValidationError, TypeError) as exc:

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from channels.core._errors import EncodeError
+from channels.core._errors import ConfigurationError, EncodeError
 from channels.core._event import Event
+from channels.core.options import check_type
 
 TypeEncoders = Mapping[Any, Callable[[Any], Any]]
 """A type, and a function that turns its instances into something JSON knows."""
@@ -22,6 +23,9 @@ class Encoder:
             msgspec does not know.
         default: Called with what has no entry there, as a framework's own serializer is; raises
             ``TypeError`` for what it does not know either. Default None: that is an error.
+
+    Raises:
+        ConfigurationError: ``type_encoders`` is something else.
     """
 
     def __init__(
@@ -29,7 +33,11 @@ class Encoder:
         type_encoders: TypeEncoders | None = None,
         default: Callable[[Any], Any] | None = None,
     ) -> None:
+        check_type(Mapping, "a mapping of types to functions", type_encoders=type_encoders or {})
         self._type_encoders = dict(type_encoders or {})
+        for kind, encode in self._type_encoders.items():
+            if not callable(encode):
+                raise ConfigurationError(f"type_encoders[{kind!r}]={encode!r}: pass a function")
         self._default = default
         self._json = msgspec.json.Encoder(enc_hook=self._convert)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import deque
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import TypeVar
 
@@ -273,37 +274,44 @@ async def _put_before_live(
     reached = subscriber.position(name) or channel.position
     gate = channel.withhold(subscriber, subscriber.max_backlog or sys.maxsize)
     covered: Position | None = None  # all until here was put; None: all that the gate lets begin
-    is_behind = waited = False
+    pending = deque(events)
+    is_live = False  # whether what is pending came after its start, so that losing it is a drop
+    is_unread = waited = False
 
     try:
         while True:
-            for event in events:
+            while pending:
                 if channel.joining.get(subscriber) is not gate or subscriber.end_reason:
                     return
+                event = pending[0]
                 if isinstance(event, Gap):
                     subscriber.tell_gap(name, dropped=event.dropped)
                 else:
                     waited = waited or subscriber.is_full(event)
                     await subscriber.put(event)
-            is_behind = False
+                pending.popleft()
             is_elsewhere = covered is not None and covered.epoch != channel.epoch
             if gate.reopen() or is_elsewhere:
-                is_behind = True
+                is_unread = True
                 if is_elsewhere:
                     await _within(patience, router.catch_up(channel))
                 request = HistoryRequest(name, since=covered or reached or BEGINNING)
                 history = await _read(router, request, patience)
+                is_unread = False
                 if not history.complete:
                     subscriber.tell_gap(name)
-                events, covered = history.events, history.position
-            elif waited and (events := gate.take_beyond(covered)):
-                is_behind = True
-                covered = next((e.position for e in reversed(events) if e.position), covered)
+                pending, covered = deque(history.events), history.position
+            elif waited and (newer := gate.take_beyond(covered)):
+                pending = deque(newer)
+                covered = next((e.position for e in reversed(newer) if e.position), covered)
             else:
                 return
+            is_live = True
     finally:
         if channel.joining.get(subscriber) is gate:
-            if is_behind or gate.overflowed:
+            if is_live and pending:
+                subscriber.deliver(name, [*pending])
+            if is_unread or gate.overflowed:
                 subscriber.tell_gap(name, dropped=True)
             newer = gate.take_beyond(covered)
             enter(channel, subscriber, covered, subscriber.position(name))

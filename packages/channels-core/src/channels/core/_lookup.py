@@ -112,7 +112,7 @@ def _provider(point: EntryPoint) -> str:
 
 def _unknown(scheme: str, installed: Mapping[str, object]) -> str:
     message = f"no installed backend for {scheme}://"
-    close = difflib.get_close_matches(scheme, [*_OURS, *installed], n=1)
+    close = difflib.get_close_matches(scheme.lower(), [*_OURS, *installed], n=1)
     if wanted := _OURS.get(scheme):
         try:
             found = distribution(wanted)
@@ -126,5 +126,5 @@ def _unknown(scheme: str, installed: Mapping[str, object]) -> str:
     elif close:
         message += f"; did you mean {close[0]}://?"
         if close[0] not in installed:
-            message += f" It comes with {_OURS[close[0]]}."
+            message += f" It comes with our {_OURS[close[0]]}, by path or from our wheels."
     return f"{message} (installed: {', '.join(sorted(installed)) or 'none'})"

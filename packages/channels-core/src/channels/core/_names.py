@@ -44,6 +44,8 @@ def expand(channels: str | Iterable[str]) -> list[str]:
     """
     if isinstance(channels, str):
         return [channels]
+    if isinstance(channels, (bytes, bytearray, memoryview)):  # iterables, but of numbers
+        return [check_name(channels)]
     try:
         names = list(channels)
     except TypeError:

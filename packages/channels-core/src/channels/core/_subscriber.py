@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Literal, Protocol
 
 from channels.core._backlog import Backlog, BacklogStrategy, check_backlog
-from channels.core._errors import SubscriberStateError
+from channels.core._errors import ConfigurationError, SubscriberStateError
 from channels.core._event import Event, Gap, Position, before
 from channels.core._parking import Parking
 from channels.core._tasks import call, end
@@ -263,8 +263,11 @@ class Subscriber(Backlog):
                 does leaving with an error.
 
         Raises:
+            ConfigurationError: ``on_event`` is no function.
             SubscriberStateError: Something consumes the stream already.
         """
+        if not callable(on_event):
+            raise ConfigurationError(f"on_event={on_event!r:.100}: pass a function")
         self._check_free()
         host = asyncio.current_task()
         assert host is not None

@@ -73,6 +73,9 @@ class EventStream:
                 refusal = await self._join(client, connection, scope)
             if refusal is not None:
                 await self._refuse(refusal, scope, send)
+            elif scope.get("method") == "HEAD":
+                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+                await send({"type": "http.response.body"})
             else:
                 await client.serve()
         finally:
