@@ -22,7 +22,7 @@ from benchmarks.servers.texts import Texts
 from benchmarks.subjects.webclients import Clients
 
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
-WARM_UP = 5
+WARM_UP = 25
 """Events, or bursts of them, that are not measured."""
 PERCENTILES = (1, 5, *range(10, 100, 10), 95, 99, 99.9)
 T = TypeVar("T")
