@@ -7,7 +7,7 @@ import re
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +24,8 @@ from channels.core import (
     NotRunningError,
     load_backend,
 )
-from channels.core.postgres import schema_sql
+from channels.core.postgres import Connection, schema_sql
+from channels.core.postgres._record import Excess
 from kit import PgBouncer
 from kit.fixtures import PostgresSpace
 from kit.postgres import PostgresServer
@@ -279,8 +280,12 @@ class ServerSuite(Maker):
             session = backend._session
             assert session is not None
             async with session.reader.connection() as own:
-                assert not await backend._record.trim(own, ["a"])
+                assert await backend._record.oldest(own, ["a"]) == ({"a": 1} if history else {})
+                assert await backend._record.trim(own, [Excess("a", 0, 3)])
                 assert not await backend._record.sweep(own)
+            if history:  # and none of it is gone
+                [record] = await backend.get_history([HistoryRequest("a")])
+                assert len(record.events) == 3
 
     async def test_wrong_password_and_database_are_refused(
         self, postgres_space: PostgresSpace
@@ -528,6 +533,72 @@ class ServerSuite(Maker):
             await send(backend, "a", *[b"%d" % n for n in range(50)])
             [record] = await backend.get_history([HistoryRequest("a")])
             assert record.events == [b"47", b"48", b"49"]
+            await until(
+                lambda: postgres_space.execute("SELECT count(*) FROM channels.event") == [(3,)],
+                "only what is kept",
+            )
+
+    async def test_trimming_of_many_in_portions(self, postgres_space: PostgresSpace) -> None:
+        """What is deleted at once is bounded by the events, not by the channels."""
+        async with self.make(postgres_space.url, history=3, create_schema=True) as backend:
+            await send(backend, "long", *[b"x"] * 5_003)
+            names = [f"channel {n}" for n in range(1_500)]  # more than are looked up at once
+            messages = [Message(name, b"%d" % n) for name in names for n in range(4)]
+            assert len(await backend.publish(messages)) == 6_000
+            await until(
+                lambda: (
+                    postgres_space.execute(
+                        "SELECT min(top - seq), max(top - seq), count(*) FROM channels.event"
+                        " JOIN channels.channel ON channel = id"
+                    )
+                    == [(0, 2, 1_501 * 3)]
+                ),
+                "only what is kept",
+            )
+
+    async def test_trimming_waits_its_turn(
+        self, postgres_space: PostgresSpace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While another process trims or sweeps it does nothing, and tries again."""
+        async with (
+            self.make(postgres_space.url, history=3, create_schema=True) as backend,
+            self.connection(postgres_space.url) as other,
+        ):
+            trim = backend._record.trim
+            turns: list[bool] = []
+
+            async def noting(connection: Connection, portion: Sequence[Excess]) -> bool:
+                turns.append(await trim(connection, portion))
+                return turns[-1]
+
+            monkeypatch.setattr(backend._record, "trim", noting)
+            async with other.transaction():
+                await other.execute(
+                    "SELECT pg_advisory_xact_lock(hashtextextended('\"channels\".sweep', 0))"
+                )
+                await send(backend, "a", *[b"x"] * 9)
+                await until(lambda: turns, "a try")
+                assert not any(turns)
+                assert postgres_space.execute("SELECT count(*) FROM channels.event") == [(9,)]
+            await until(
+                lambda: postgres_space.execute("SELECT count(*) FROM channels.event") == [(3,)],
+                "only what is kept",
+            )
+
+    async def test_trimming_a_record_that_began_again(self, postgres_space: PostgresSpace) -> None:
+        """Where it was trimmed to before says nothing of it."""
+        async with self.make(postgres_space.url, history=3, create_schema=True) as backend:
+            session = backend._session
+            assert session is not None
+            await send(backend, "a", *[b"x"] * 50)
+            await until(lambda: session.keeper._trimmed, "trimmed")
+            assert session.keeper._trimmed["a"].offset == 47
+            postgres_space.execute("DELETE FROM channels.event; DELETE FROM channels.channel")
+            await send(backend, "a", *[b"y"] * 9)
+            async with session.reader.connection() as own:
+                assert await backend._record.trim(own, [Excess("a", 0, 47)])
+            assert postgres_space.execute("SELECT min(seq) FROM channels.event") == [(7,)]
+            await send(backend, "a", *[b"y"] * 9)
             await until(
                 lambda: postgres_space.execute("SELECT count(*) FROM channels.event") == [(3,)],
                 "only what is kept",

@@ -7,12 +7,13 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from channels.core import (
+    ChannelsBackend,
     ChannelsException,
     ChannelsPlugin,
     ConfigurationError,
@@ -22,7 +23,9 @@ from channels.core import (
     InvalidChannelNameError,
     InvalidPositionError,
     MemoryChannelsBackend,
+    Message,
     NotRunningError,
+    Outcome,
     PayloadTooLarge,
     PublishQueueFull,
     Subscriber,
@@ -30,7 +33,22 @@ from channels.core import (
     UnknownChannelError,
 )
 from channels.core.testing import FaultyBackend
+from channels.core.testing._wrapper import BackendWrapper
 from kit import eventually
+
+
+class Sizes(BackendWrapper):
+    """Notes how many messages come at once; takes some turns of the loop, as a broker does."""
+
+    def __init__(self, inner: ChannelsBackend) -> None:
+        super().__init__(inner)
+        self.sizes: list[int] = []
+
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        self.sizes.append(len(messages))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return await super().publish(messages)
 
 
 def make(history: int = 0, **options: Any) -> ChannelsPlugin:
@@ -124,6 +142,21 @@ async def test_concurrent_wait_published_share_a_call_and_each_gets_its_own_answ
         assert [int(answer["a"].split("-")[1]) for answer in answers] == list(range(1, 101))
         assert [sorted(answer) for answer in answers] == [["a"], ["a", "b"]] * 50
         assert backend.calls["publish"] == 2
+
+
+async def test_a_crowd_that_publishes_again_and_again_is_served_by_halves() -> None:
+    """One half is on its way while the other is answered; nobody flies alone every other time."""
+    backend = Sizes(MemoryChannelsBackend())
+    async with ChannelsPlugin(backend, channels=["a"]) as plugin:
+
+        async def publish() -> None:
+            for n in range(20):
+                await plugin.wait_published(str(n), "a")
+
+        await asyncio.gather(*(publish() for _ in range(64)))
+    assert sum(backend.sizes) == 64 * 20
+    assert backend.sizes.count(32) > 30
+    assert backend.sizes.count(1) <= 2
 
 
 async def test_a_cancelled_wait_published_takes_nobody_else_with_it() -> None:

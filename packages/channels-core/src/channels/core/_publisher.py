@@ -26,6 +26,12 @@ logger = logging.getLogger("channels")
 MAX_BATCH = 500
 """Messages that are given to the backend in one call."""
 
+CROWD = 8
+"""Calls at once that are worth to be sent in halves."""
+
+_Seat = tuple[int, asyncio.Future[Sequence[Outcome]]]
+"""How many messages a call brought, and what it waits for."""
+
 
 class Publisher:
     """Send messages to a backend, queued from any thread or at once.
@@ -63,6 +69,7 @@ class Publisher:
         self._flying = False
         self._waiting: list[tuple[Sequence[Message], asyncio.Future[Sequence[Outcome]]]] = []
         self._flights: set[asyncio.Task[None]] = set()
+        self._last = self._last_but_one = 0
         self._sender = asyncio.create_task(self._send_queued(), name="channels-publisher")
 
     @property
@@ -165,6 +172,7 @@ class Publisher:
             self._waiting.append((messages, future))
             return await future
         self._flying = True
+        self._last_but_one, self._last = self._last, 1
         try:
             return await self._publish(messages)
         finally:
@@ -188,10 +196,11 @@ class Publisher:
 
     async def _fly_once(self) -> None:
         batch: list[Message] = []
-        aboard: list[tuple[int, asyncio.Future[Sequence[Outcome]]]] = []
+        aboard: list[_Seat] = []
         count = 0
+        seats = self._seats()
         for messages, future in self._waiting:
-            if batch and len(batch) + len(messages) > MAX_BATCH:
+            if count == seats or (batch and len(batch) + len(messages) > MAX_BATCH):
                 break
             count += 1
             if not future.done():
@@ -200,6 +209,7 @@ class Publisher:
         del self._waiting[:count]
         if not batch:
             return
+        self._last_but_one, self._last = self._last, count
         try:
             outcomes = await self._publish(batch)
         except Exception as exc:
@@ -213,11 +223,24 @@ class Publisher:
                 if not future.done():
                     future.set_exception(error)
             raise
-        start = 0
-        for length, future in aboard:
-            if not future.done():
-                future.set_result(outcomes[start : start + length])
-            start += length
+        if self._waiting:
+            # They leave first, so that the broker works while these callers go on: a backend needs
+            # two turns of the loop at most, one for a task of its own, one for its driver's.
+            self._loop.call_soon(self._loop.call_soon, _answer, aboard, outcomes)
+        else:
+            _answer(aboard, outcomes)
+
+    def _seats(self) -> int:
+        """Return how many of the calls that wait share the next flight.
+
+        All of them, unless they are a crowd and no more than left with the last flight but one:
+        then they may be those who come back after each answer. Half of such a crowd is sent while
+        the other half is answered; else whoever is first would fly alone every other time.
+        """
+        waiting = len(self._waiting)
+        if waiting < CROWD or waiting > self._last_but_one:
+            return waiting
+        return (waiting + self._last + 1) // 2
 
     async def _publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         outcomes = await call(self._backend.publish(messages))
@@ -254,3 +277,11 @@ class Publisher:
 
 def _in_doubt(cause: object) -> PublishUnconfirmed:
     return PublishUnconfirmed(f"may or may not have been published: {cause}")
+
+
+def _answer(aboard: Sequence[_Seat], outcomes: Sequence[Outcome]) -> None:
+    start = 0
+    for length, future in aboard:
+        if not future.done():
+            future.set_result(outcomes[start : start + length])
+        start += length

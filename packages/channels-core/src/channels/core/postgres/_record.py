@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from channels.core._backend import History, HistoryRequest, Message
 from channels.core._event import BEGINNING, Event, Position
@@ -20,8 +20,9 @@ SPILLED_MINUTES: Final = 10
 _AT_ONCE: Final = 1_000
 
 _APPEND = """\
-SELECT epoch, seq
-FROM {schema}.append(CAST($1 AS bytea[]), CAST($2 AS bytea[]), CAST($3 AS boolean))
+SELECT nth, epoch, top FROM {schema}.append(
+    CAST($1 AS bytea[]), CAST($2 AS bigint[]), CAST($3 AS bigint[]), CAST($4 AS bytea[]),
+    CAST($5 AS boolean))
 """
 
 # A position of an epoch that the record descends from stands at most where the next one began.
@@ -67,19 +68,46 @@ SELECT r.nth, s.data FROM unnest(CAST($1 AS text[])) WITH ORDINALITY AS r(id, nt
 JOIN {schema}.spill s ON s.id = r.id
 """
 
+_OLDEST = """\
+SELECT c.name, o.seq
+FROM {schema}.channel c
+CROSS JOIN LATERAL (
+    SELECT e.seq FROM {schema}.event e WHERE e.channel = c.id ORDER BY e.seq LIMIT 1
+) o
+WHERE c.name = ANY(CAST($1 AS bytea[]))
+"""
+
+# By range, so that no row is looked at twice, nor one that went before and is not vacuumed yet.
+# One process at a time trims or sweeps: so none waits for another's locks. A record may have been
+# forgotten and begun again, hence the look at its top.
 _TRIM = """\
-DELETE FROM {schema}.event e USING (
-    SELECT o.channel, o.seq FROM {schema}.channel c JOIN {schema}.event o
-        ON o.channel = c.id AND o.seq <= c.top - CAST($2 AS bigint)
-    WHERE c.name = ANY(CAST($1 AS bytea[])) LIMIT 2000 FOR UPDATE OF o SKIP LOCKED
-) excess WHERE e.channel = excess.channel AND e.seq = excess.seq
-RETURNING 1
+WITH turn AS MATERIALIZED (
+    SELECT pg_try_advisory_xact_lock(hashtextextended('{schema}.sweep', 0)) AS ours
+), excess AS MATERIALIZED (
+    SELECT c.id, x.after, LEAST(x.upto, c.top - CAST($4 AS bigint)) AS upto
+    FROM turn, unnest(CAST($1 AS bytea[]), CAST($2 AS bigint[]), CAST($3 AS bigint[]))
+        AS x(name, after, upto)
+    JOIN {schema}.channel c ON c.name = x.name
+    WHERE turn.ours
+), trimmed AS (
+    DELETE FROM {schema}.event e USING excess x
+    WHERE e.channel = x.id AND e.seq > x.after AND e.seq <= x.upto
+)
+SELECT ours FROM turn
 """
 
 _SWEEP = f"""\
 SELECT {{schema}}.sweep(
     CAST($1 AS bigint), interval '{SILENT_DAYS} days', interval '{SPILLED_MINUTES} minutes')
 """
+
+
+class Excess(NamedTuple):
+    """Events of a channel: those after one offset, up to another."""
+
+    channel: str
+    after: int
+    upto: int
 
 
 class Record:
@@ -106,11 +134,26 @@ class Record:
         self, connection: Connection, messages: Sequence[Message]
     ) -> Sequence[Position]:
         """Append in order, notify, commit."""
-        names = [message.channel.encode() for message in messages]
-        data = [message.data for message in messages]
-        query = self.sql(_APPEND)
-        rows = await ask(connection, self._seconds, query, names, data, self._notify)
-        return [Position(epoch, seq) for epoch, seq in rows]
+        members: dict[str, list[int]] = {}
+        for index, message in enumerate(messages):
+            members.setdefault(message.channel, []).append(index)
+        groups = list(members.values())
+        rows = await ask(
+            connection,
+            self._seconds,
+            self.sql(_APPEND),
+            [channel.encode() for channel in members],
+            [len(group) for group in groups],
+            [owner for owner, group in enumerate(groups, 1) for _ in group],
+            [messages[index].data for group in groups for index in group],
+            self._notify,
+        )
+        positions = [BEGINNING] * len(messages)
+        for nth, epoch, top in rows:
+            group = groups[nth - 1]
+            for offset, index in enumerate(group, top - len(group) + 1):
+                positions[index] = Position(epoch, offset)
+        return positions
 
     async def read(
         self, connection: Connection, requests: Sequence[HistoryRequest], *, untrimmed: bool = False
@@ -201,10 +244,27 @@ class Record:
                 events[index] = Event(data, reference.channel)
         return events
 
-    async def trim(self, connection: Connection, channels: Sequence[str]) -> bool:
-        """Delete a portion of what is beyond the history kept; tell whether there may be more."""
-        names = [channel.encode() for channel in channels]
-        return bool(await ask(connection, self._seconds, self.sql(_TRIM), names, self._keep))
+    async def oldest(self, connection: Connection, channels: Sequence[str]) -> Mapping[str, int]:
+        """Read the offset of the first event that is there; channels without any are left out."""
+        oldest: dict[str, int] = {}
+        for start in range(0, len(channels), _AT_ONCE):
+            names = [channel.encode() for channel in channels[start : start + _AT_ONCE]]
+            rows = await ask(connection, self._seconds, self.sql(_OLDEST), names)
+            oldest.update((bytes(name).decode(), seq) for name, seq in rows)
+        return oldest
+
+    async def trim(self, connection: Connection, portion: Sequence[Excess]) -> bool:
+        """Delete events, but none of the history kept; False if another process is at it."""
+        [(ours,)] = await ask(
+            connection,
+            self._seconds,
+            self.sql(_TRIM),
+            [excess.channel.encode() for excess in portion],
+            [excess.after for excess in portion],
+            [excess.upto for excess in portion],
+            self._keep,
+        )
+        return bool(ours)
 
     async def sweep(self, connection: Connection) -> bool:
         """Delete a portion of what trimming does not see; tell whether there may be more."""

@@ -65,33 +65,30 @@ LANGUAGE sql IMMUTABLE AS $function$
     SELECT CASE WHEN left(listened, 1) = '$' THEN encode(name, 'base64') ELSE '-' END
 $function$;
 
--- Append events to their channels' records and notify; returns each one's position, in order.
+-- Append events to their channels' records and notify; returns where each channel stands then.
+-- names are distinct, each with its count of events; datas has the events of the first name in
+-- their order, then those of the second, and owners the number of each one's name.
 -- Set-based: however many events, it is one pass, and channels are locked in the order of names.
-CREATE OR REPLACE FUNCTION {schema}.append(names bytea[], datas bytea[], notify boolean)
-RETURNS TABLE (epoch text, seq bigint, notified text) LANGUAGE plpgsql AS $function$
+CREATE OR REPLACE FUNCTION {schema}.append(
+    names bytea[], counts bigint[], owners bigint[], datas bytea[], notify boolean
+) RETURNS TABLE (nth bigint, epoch text, top bigint) LANGUAGE plpgsql AS $function$
 #variable_conflict use_column
 DECLARE
     -- Another value after a restart, on another server, and in a copy of the database: any of them
     -- may have come up without the last writes, so that offsets given before may be given again.
     here bigint := hashtextextended(
-        concat_ws(
-            ' ',
-            extract(epoch FROM pg_postmaster_start_time()),
-            (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()),
-            '{schema}.channel'::regclass::oid
-        ),
-        0
+        pg_relation_filepath('{schema}.channel'),
+        (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint
     );
+    fresh text := left(replace(gen_random_uuid()::text, '-', ''), 12);
 BEGIN
     RETURN QUERY
-    WITH message AS MATERIALIZED (
-        SELECT m.name, m.data, m.ord, row_number() OVER (PARTITION BY m.name ORDER BY m.ord) AS nth
-        FROM unnest(append.names, append.datas) WITH ORDINALITY AS m(name, data, ord)
-    ), counted AS MATERIALIZED (
-        SELECT m.name, count(*) AS n FROM message m GROUP BY m.name
+    WITH counted AS MATERIALIZED (
+        SELECT d.name, d.n, d.nth, sum(d.n) OVER (ORDER BY d.nth)::bigint AS upto
+        FROM unnest(append.names, append.counts) WITH ORDINALITY AS d(name, n, nth)
     ), record AS (
         INSERT INTO {schema}.channel AS c (name, epoch, top, server)
-        SELECT d.name, left(replace(gen_random_uuid()::text, '-', ''), 12), d.n, here
+        SELECT d.name, fresh, d.n, here
         FROM counted d
         ORDER BY d.name
         ON CONFLICT (name) DO UPDATE SET
@@ -105,26 +102,29 @@ BEGIN
             published_at = now()
         RETURNING c.id, c.name, c.epoch, c.top
     ), numbered AS MATERIALIZED (
-        SELECT r.id, r.name, r.epoch, r.top - d.n AS base, l.listened,
+        SELECT d.nth, r.id, r.epoch, r.top, r.top - d.upto AS base, l.listened,
             {schema}.frame_name(r.name, l.listened) || ' ' || r.epoch || '-' AS head
         FROM record r
         JOIN counted d ON d.name = r.name
         CROSS JOIN LATERAL (SELECT {schema}.notify_name(r.name) AS listened OFFSET 0) l
     ), placed AS MATERIALIZED (
-        SELECT m.data, r.id, r.epoch, r.base + m.nth AS seq, r.listened, r.head
-        FROM message m JOIN numbered r ON r.name = m.name
+        SELECT m.data, n.id, n.base + m.ord AS seq, n.listened, n.head
+        FROM unnest(append.owners, append.datas) WITH ORDINALITY AS m(owner, data, ord)
+        JOIN numbered n ON n.nth = m.owner
         ORDER BY m.ord
     ), stored AS (
         INSERT INTO {schema}.event (channel, seq, data) SELECT p.id, p.seq, p.data FROM placed p
+    ), notified AS (
+        SELECT count(pg_notify(
+            p.listened,
+            CASE WHEN octet_length(p.data) <= {inline}
+                THEN E'\x011r ' || p.head || p.seq || ' ' || encode(p.data, 'base64')
+                ELSE E'\x011R ' || p.head || p.seq
+            END
+        ))
+        FROM placed p WHERE append.notify
     )
-    SELECT p.epoch, p.seq, CASE WHEN append.notify THEN pg_notify(
-        p.listened,
-        CASE WHEN octet_length(p.data) <= {inline}
-            THEN E'\x011r ' || p.head || p.seq || ' ' || encode(p.data, 'base64')
-            ELSE E'\x011R ' || p.head || p.seq
-        END
-    )::text END
-    FROM placed p;
+    SELECT n.nth, n.epoch, n.top FROM numbered n, notified;
 END
 $function$;
 
@@ -132,17 +132,33 @@ $function$;
 CREATE OR REPLACE FUNCTION {schema}.commit_outbox() RETURNS trigger LANGUAGE plpgsql AS $function$
 DECLARE
     names bytea[];
+    counts bigint[];
+    owners bigint[];
     datas bytea[];
 BEGIN
     WITH taken AS (
         DELETE FROM {schema}.outbox o WHERE o.xact = pg_current_xact_id()
         RETURNING o.id, o.names, o.data
+    ), message AS (
+        SELECT n.name, t.data, dense_rank() OVER (ORDER BY n.name) AS owner, t.id, n.ord
+        FROM taken t, unnest(t.names) WITH ORDINALITY AS n(name, ord)
+    ), counted AS (
+        SELECT m.name, count(*) AS n FROM message m GROUP BY m.name
     )
-    SELECT array_agg(n.name ORDER BY t.id, n.ord), array_agg(t.data ORDER BY t.id, n.ord)
-    INTO names, datas
-    FROM taken t, unnest(t.names) WITH ORDINALITY AS n(name, ord);
+    SELECT c.names, c.counts, m.owners, m.datas
+    INTO names, counts, owners, datas
+    FROM (
+        SELECT array_agg(d.name ORDER BY d.name) AS names, array_agg(d.n ORDER BY d.name) AS counts
+        FROM counted d
+    ) c, (
+        SELECT array_agg(m.owner ORDER BY m.owner, m.id, m.ord) AS owners,
+            array_agg(m.data ORDER BY m.owner, m.id, m.ord) AS datas
+        FROM message m
+    ) m;
     IF names IS NOT NULL THEN
-        PERFORM {schema}.append(names, datas, (SELECT s.notify FROM {schema}.settings s));
+        PERFORM {schema}.append(
+            names, counts, owners, datas, (SELECT s.notify FROM {schema}.settings s)
+        );
     END IF;
     RETURN NULL;
 END
