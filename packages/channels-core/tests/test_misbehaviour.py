@@ -151,6 +151,30 @@ async def test_a_repair_that_fails_is_a_gap_and_the_channel_lives_on(odd: Any) -
         assert reader.payloads == [b"GAP", b"1", b"2"]
 
 
+async def test_a_record_that_cannot_be_read_spoils_no_other_repair() -> None:
+    class Spoilt(FaultyBackend):
+        async def get_history(self, requests: Sequence[HistoryRequest]) -> Sequence[History]:
+            if any(request.channel == "b" for request in requests):
+                raise BackendRefused("a record of another version")
+            return await super().get_history(requests)
+
+    memory = MemoryChannelsBackend(history=100)
+    backend = Spoilt(memory)
+    gaps: list[str] = []
+    names = list("abc")
+    async with ChannelsPlugin(backend, channels=names, on_gap=gaps.append) as plugin:
+        readers = {name: Reader(await plugin.subscribe(name, gaps=True)) for name in names}
+        with backend.outage():
+            await memory.publish([Message(name, b"missed") for name in names])
+        await eventually(lambda: all(reader.events for reader in readers.values()), "the repair")
+        assert gaps == ["b"]
+        assert [reader.payloads for reader in readers.values()] == [
+            [b"missed"],
+            [b"GAP"],
+            [b"missed"],
+        ]
+
+
 async def test_a_join_after_a_failed_repair_repeats_nothing_to_the_others() -> None:
     backend = Rogue()
     async with ChannelsPlugin(backend, channels=["a"]) as plugin:

@@ -276,15 +276,7 @@ class Router:
                 for channel in channels
             ]
             arrived = [channel.held_epochs() for channel in channels]
-            histories: Sequence[History | None] = [None] * len(channels)
-            try:
-                histories = await self.read(requests, HISTORY_PATIENCE)
-            except BackendException as exc:
-                logger.error("cannot read what %d channels missed: %s", len(channels), exc)
-            except Exception:
-                logger.exception(
-                    "the backend failed to read what %d channels missed", len(channels)
-                )
+            histories = await self._read_each(requests)
             for channel, history, epochs in zip(channels, histories, arrived, strict=True):
                 if self.channels.get(channel.name) is channel:
                     if history is not None:
@@ -293,6 +285,20 @@ class Router:
                         channel.bury(epochs - {top.epoch})
                     self._mend(channel, history)
                     await self._release(channel)
+
+    async def _read_each(self, requests: Sequence[HistoryRequest]) -> Sequence[History | None]:
+        """Read histories together, or apart where one of them spoils it; None: not to be read."""
+        try:
+            return await self.read(requests, HISTORY_PATIENCE)
+        except BackendException as exc:
+            if len(requests) > 1 and not isinstance(exc, BackendUnavailable):
+                middle = len(requests) // 2
+                first = await self._read_each(requests[:middle])
+                return [*first, *await self._read_each(requests[middle:])]
+            logger.error("cannot read what %d channels missed: %s", len(requests), exc)
+        except Exception:
+            logger.exception("the backend failed to read what %d channels missed", len(requests))
+        return [None] * len(requests)
 
     def _mend(self, channel: Channel, history: History | None) -> None:
         """Deliver what was read after the channel's position; say so if it is not all."""
