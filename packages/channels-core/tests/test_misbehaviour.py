@@ -192,6 +192,39 @@ async def test_a_join_after_a_failed_repair_repeats_nothing_to_the_others() -> N
         assert reader.payloads == [b"1", b"GAP", b"2"]
 
 
+async def test_what_is_missed_after_a_failed_repair_is_told_too() -> None:
+    rogue = Rogue()
+    backend = FaultyBackend(rogue)
+    gaps: list[str] = []
+    async with ChannelsPlugin(backend, channels=["a"], on_gap=gaps.append) as plugin:
+        reader = Reader(await plugin.subscribe("a", gaps=True))
+        rogue.instead["history"] = raises(BackendRefused("no permission"))
+        for count in (1, 2):  # the record can be read the second time, but from where on?
+            with backend.outage():
+                await rogue.inner.publish([Message("a", b"missed")])
+            await eventually(lambda: len(gaps) == count, f"gap {count}")  # noqa: B023
+        await plugin.wait_published("1", "a")
+        await eventually(lambda: reader.payloads == [b"GAP", b"GAP", b"1"], "the event after")
+
+
+async def test_what_comes_while_a_lost_place_is_looked_for_is_delivered() -> None:
+    rogue = Rogue()
+    backend = FaultyBackend(rogue)
+    async with ChannelsPlugin(backend, channels=["a"]) as plugin:
+        reader = Reader(await plugin.subscribe("a", gaps=True))
+        assert plugin._link is not None
+        router = plugin._link.router
+        rogue.instead["history"] = raises(BackendRefused("no permission"))
+        await router.catch_up(router.channels["a"])
+        with backend.stall("history"):
+            late = asyncio.create_task(router.catch_up(router.channels["a"]))
+            await eventually(lambda: backend.calls["history"] == 2, "the second look")
+            await plugin.wait_published("1", "a")
+            await eventually(lambda: router.channels["a"].held == [b"1"], "the event")
+        await late
+        assert reader.payloads == [b"GAP", b"1"]
+
+
 @pytest.mark.parametrize("odd", [*map(raises, ERRORS), list], ids=["bug", "cancel", "few"])
 async def test_the_queue_outlives_whatever_publishing_raises(odd: Any) -> None:
     backend = Rogue()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
-from channels.core._event import BEGINNING, Event, Gap, Position, follows, is_newer
+from channels.core._event import BEGINNING, Event, Gap, Position, before, follows, is_newer
 from channels.core._fanout import FanOut, Snapshot, Target
 from channels.core._subscriber import Subscriber
 
@@ -239,6 +239,13 @@ class Channel:
             if position.epoch in self._dead:
                 self._dead = tuple(epoch for epoch in self._dead if epoch != position.epoch)
         self.position = position
+
+    def restart(self, top: Position) -> Position:
+        """Return where a channel without a place goes on: before what it holds, else at ``top``."""
+        for event in self.held:
+            if (at := event.position) is not None and at.epoch == top.epoch:
+                return min(before(at), top)
+        return top
 
     def held_epochs(self) -> set[str]:
         return {event.position.epoch for event in self.held if event.position is not None}

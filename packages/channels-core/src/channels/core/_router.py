@@ -141,6 +141,8 @@ class Router:
                     self._gap(channel)
                     self._take_early(channel)
             elif channel.position is None:
+                if channel.was_confirmed:  # its place was lost with a record that could not be read
+                    self._gap(channel)
                 channel.position = top or BEGINNING
             elif channel.is_behind(top):
                 self._read_again(channel)
@@ -307,10 +309,11 @@ class Router:
             self._gap(channel)
             channel.position = None
             return
+        if reached is None:  # the gap was told when the record could not be read
+            channel.advance(channel.restart(history.position or BEGINNING))
+            return
         events = history.events
-        if reached is None:
-            events = ()  # the gap was told when the record could not be read
-        elif not history.complete:
+        if not history.complete:
             self._gap(channel)
         else:
             events = [event for event in events if is_newer(event, reached)]
