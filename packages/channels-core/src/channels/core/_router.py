@@ -68,7 +68,11 @@ class Router:
         """Let ``subscriber`` into a channel; False where it is in already.
 
         The join is told once the broker has confirmed the channel, which may be at once.
+
+        Raises:
+            NotRunningError: The plugin stopped.
         """
+        self._check_open()
         channel = self.channels.get(name)
         if channel is None:
             channel = self.channels[name] = Channel(name)
@@ -243,12 +247,12 @@ class Router:
         Raises:
             NotRunningError: The plugin stopped.
         """
-        if self._closed:
-            raise NotRunningError("the plugin stopped")
+        self._check_open()
         self._read_again(channel)
         if channel.idle is None:
             channel.idle = asyncio.Event()
         await channel.idle.wait()
+        self._check_open()
 
     def _read_again(self, channel: Channel) -> None:
         """Read what the channel has not delivered; the owner of a busy one does it."""
@@ -341,13 +345,14 @@ class Router:
                     )
                 return histories
             except BackendUnavailable:
-                if self._closed:
-                    raise NotRunningError("the plugin stopped") from None
+                self._check_open()
                 if loop.time() > deadline:
                     raise
             await backoff.pause()
             if not self.connected.is_set():
+                self._check_open()
                 await self.connected.wait()
+                self._check_open()
                 deadline = loop.time() + patience
 
     def _gap(self, channel: Channel) -> None:
@@ -361,11 +366,20 @@ class Router:
         self._closed = True
         if self._repairer is not None:
             self._repairer.cancel()
+        if not self.connected.is_set():  # wake who waits for it to read history
+            self.connected.set()
+            self.connected.clear()
         for channel in self.channels.values():
+            if channel.idle is not None:
+                channel.idle.set()
             for join in list(channel.waiting.values()):
                 join.fail(error)
         for subscriber in list(self.subscribers):
             subscriber.end("stopped")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotRunningError("the plugin stopped")
 
     async def close(self) -> None:
         """End what still runs; no connection is left that could begin more of it."""
