@@ -29,6 +29,7 @@ from channels.core import (
     Position,
     PublishUnconfirmed,
     Subscriber,
+    SubscriberStateError,
 )
 from channels.core.testing import FaultyBackend
 from kit import eventually
@@ -389,6 +390,19 @@ async def test_a_refused_message_is_given_up_and_its_neighbours_sent() -> None:
         assert told == ["b"]
         with pytest.raises(BackendRefused):
             await plugin.wait_published("x", ["a", "b"])
+
+
+async def test_a_join_that_is_unsubscribed_meanwhile_ends_at_once() -> None:
+    async with Plugin(subscribe_timeout=2) as plugin:
+        subscriber = await plugin.subscribe("a")
+        with plugin.faults.stall("subscribe"):
+            joining = asyncio.create_task(plugin.subscribe(["b", "c"], subscriber=subscriber))
+            await eventually(lambda: plugin.faults.calls["subscribe"] == 2, "the call")
+            await plugin.unsubscribe(subscriber, "b")
+            with pytest.raises(SubscriberStateError):
+                await joining
+        assert subscriber.channels == {"a"}
+        assert subscriber.end_reason is None
 
 
 # -- 6: shutdown -----------------------------------------------------------------------------

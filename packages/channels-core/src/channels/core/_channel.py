@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
+from channels.core._errors import SubscriberStateError
 from channels.core._event import BEGINNING, Event, Gap, Position, before, follows, is_newer
 from channels.core._fanout import FanOut, Snapshot, Target
 from channels.core._subscriber import Subscriber
@@ -167,7 +168,8 @@ class Channel:
         self._snapshot = None
 
     def dismiss(self, subscriber: Subscriber) -> None:
-        self.waiting.pop(subscriber, None)
+        if (join := self.waiting.pop(subscriber, None)) is not None:
+            join.fail(SubscriberStateError(f"unsubscribed from {self.name!r} while joining it"))
         self.joining.pop(subscriber, None)
         self.starts.pop(subscriber, None)
         if self.members.pop(subscriber, None) is not None:
