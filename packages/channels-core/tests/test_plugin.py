@@ -7,7 +7,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -22,7 +22,9 @@ from channels.core import (
     InvalidChannelNameError,
     InvalidPositionError,
     MemoryChannelsBackend,
+    Message,
     NotRunningError,
+    Outcome,
     PayloadTooLarge,
     PublishQueueFull,
     Subscriber,
@@ -112,6 +114,26 @@ async def test_publish_from_threads_wakes_an_idle_loop_and_keeps_each_threads_or
         taken = [payload.decode().split(":") for payload in await take(subscriber, 2000)]
         for thread in "0123":
             assert [int(n) for t, n in taken if t == thread] == list(range(500))
+
+
+async def test_large_events_share_a_call_only_as_far_as_it_stays_small() -> None:
+    class Measured(FaultyBackend):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sizes: list[int] = []
+
+        async def publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+            self.sizes.append(sum(len(message.data) for message in messages))
+            return await super().publish(messages)
+
+    backend = Measured()
+    async with ChannelsPlugin(backend, channels=["a"]) as plugin:
+        payload = bytes(1024 * 1024)
+        for _ in range(10):
+            plugin.publish(payload, "a")
+        await asyncio.gather(*(plugin.wait_published(payload, "a") for _ in range(10)))
+    assert sum(backend.sizes) == 20 * len(payload)
+    assert max(backend.sizes) == 4 * len(payload)
 
 
 async def test_publish_while_another_threads_loop_stops_is_refused_like_afterwards() -> None:
