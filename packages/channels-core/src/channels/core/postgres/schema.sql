@@ -73,10 +73,12 @@ RETURNS TABLE (epoch text, seq bigint, notified text) LANGUAGE plpgsql AS $funct
 DECLARE
     -- Another value after a restart, on another server, and in a copy of the database: any of them
     -- may have come up without the last writes, so that offsets given before may be given again.
+    -- So may a server that recovers because a process of its died; it then resets its statistics.
     here bigint := hashtextextended(
         concat_ws(
             ' ',
             extract(epoch FROM pg_postmaster_start_time()),
+            extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()),
             (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()),
             '{schema}.channel'::regclass::oid
         ),
