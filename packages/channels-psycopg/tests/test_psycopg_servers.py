@@ -1,3 +1,7 @@
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from kit.fixtures import PostgresSpace
 from postgres_suite.fixtures import postgres_role
 from postgres_suite.makers import PsycopgMaker
 from postgres_suite.servers import ServerSuite
@@ -5,4 +9,22 @@ from postgres_suite.servers import ServerSuite
 __all__ = ("postgres_role",)  # a fixture
 
 
-class TestServers(PsycopgMaker, ServerSuite): ...
+class TestServers(PsycopgMaker, ServerSuite):
+    async def test_lent_connection_keeps_its_settings(self, postgres_space: PostgresSpace) -> None:
+        """A connection of the pool that was listened on goes back to the application."""
+
+        async def configure(connection: psycopg.AsyncConnection) -> None:
+            await connection.execute("SET default_transaction_isolation = 'serializable'")
+            await connection.commit()
+
+        async with (
+            AsyncConnectionPool(
+                postgres_space.url, min_size=1, max_size=1, open=False, configure=configure
+            ) as pool,
+            self.make(pool=pool) as backend,
+        ):
+            async with backend.listen():
+                pass
+            async with pool.connection() as connection:
+                shown = await connection.execute("SHOW default_transaction_isolation")
+                assert await shown.fetchone() == ("serializable",)

@@ -53,6 +53,10 @@ class PsycopgConnection:
     def pid(self) -> int:
         return self.raw.info.backend_pid
 
+    @property
+    def is_lent(self) -> bool:
+        return self._pool is not None
+
     def is_closed(self) -> bool:
         if self.raw.closed:
             return True
