@@ -1,6 +1,10 @@
 import psycopg
+import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from channels.core import BackendException, ChannelsPlugin
+from channels.psycopg import PsycoPgChannelsBackend
+from kit import eventually
 from kit.fixtures import PostgresSpace
 from postgres_suite.fixtures import postgres_role
 from postgres_suite.makers import PsycopgMaker
@@ -28,3 +32,21 @@ class TestServers(PsycopgMaker, ServerSuite):
             async with pool.connection() as connection:
                 shown = await connection.execute("SHOW default_transaction_isolation")
                 assert await shown.fetchone() == ("serializable",)
+
+    async def test_pool_with_another_encoding(self, postgres_space: PostgresSpace) -> None:
+        async with AsyncConnectionPool(
+            postgres_space.url,
+            min_size=1,
+            max_size=3,
+            open=False,
+            kwargs={"client_encoding": "latin1"},
+        ) as pool:
+            backend = PsycoPgChannelsBackend(pool=pool)
+            async with ChannelsPlugin(backend, arbitrary_channels_allowed=True) as plugin:
+                received: list[object] = []
+                subscriber = await plugin.subscribe("caf\u00e9")
+                subscriber.attach(lambda events: received.extend(events) is None)
+                await plugin.wait_published("1", "caf\u00e9")
+                await eventually(lambda: received == [b"1"], "the event")
+                with pytest.raises(BackendException, match="client_encoding"):
+                    await plugin.subscribe("\u20ac")
