@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,6 +24,7 @@ from channels.core import (
 )
 from channels.core.postgres import PostgresChannelsBackend
 from channels.core.testing import TcpProxy
+from kit import eventually
 from kit.fixtures import PostgresSpace
 from kit.postgres import PostgresServer
 from postgres_suite._maker import Maker, position, send, tapped, until
@@ -333,6 +336,37 @@ class FaultSuite(Maker):
                 await send(backend, "a", b"%d" % n)
             [history] = await backend.get_history([HistoryRequest("a", since=position(first))])
             assert (history.events, history.complete) == ([b"2", b"3", b"4"], True)
+
+    async def test_epochs_go_on_over_a_crash_that_the_postmaster_survives(
+        self, private_postgres: PostgresServer
+    ) -> None:
+        """What was committed asynchronously is gone then, though the server did not start anew."""
+        server = private_postgres
+        async with self.make(server.url, history=100, **QUICK) as backend:
+            [first] = await send(backend, "a", b"1")
+            [(started, victim)] = server.execute(
+                "SELECT pg_postmaster_start_time(), pid FROM pg_stat_activity"
+                " WHERE backend_type = 'walwriter'"
+            )
+            os.kill(victim, signal.SIGKILL)
+
+            async def recovered() -> bool:
+                try:
+                    [(now, pid)] = await asyncio.to_thread(
+                        server.execute,
+                        "SELECT pg_postmaster_start_time(), pid FROM pg_stat_activity"
+                        " WHERE backend_type = 'walwriter'",
+                    )
+                except Exception:
+                    return False
+                assert now == started
+                return bool(pid != victim)
+
+            await eventually(recovered, "the recovery", 20)
+            [second] = await send(backend, "a", b"2")
+            assert position(second).epoch != position(first).epoch
+            [history] = await backend.get_history([HistoryRequest("a", since=position(first))])
+            assert (history.events, history.complete) == ([b"2"], True)
 
     async def test_another_server_with_the_history_lost(
         self, private_postgres: PostgresServer

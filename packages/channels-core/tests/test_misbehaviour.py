@@ -151,6 +151,30 @@ async def test_a_repair_that_fails_is_a_gap_and_the_channel_lives_on(odd: Any) -
         assert reader.payloads == [b"GAP", b"1", b"2"]
 
 
+async def test_a_record_that_cannot_be_read_spoils_no_other_repair() -> None:
+    class Spoilt(FaultyBackend):
+        async def get_history(self, requests: Sequence[HistoryRequest]) -> Sequence[History]:
+            if any(request.channel == "b" for request in requests):
+                raise BackendRefused("a record of another version")
+            return await super().get_history(requests)
+
+    memory = MemoryChannelsBackend(history=100)
+    backend = Spoilt(memory)
+    gaps: list[str] = []
+    names = list("abc")
+    async with ChannelsPlugin(backend, channels=names, on_gap=gaps.append) as plugin:
+        readers = {name: Reader(await plugin.subscribe(name, gaps=True)) for name in names}
+        with backend.outage():
+            await memory.publish([Message(name, b"missed") for name in names])
+        await eventually(lambda: all(reader.events for reader in readers.values()), "the repair")
+        assert gaps == ["b"]
+        assert [reader.payloads for reader in readers.values()] == [
+            [b"missed"],
+            [b"GAP"],
+            [b"missed"],
+        ]
+
+
 async def test_a_join_after_a_failed_repair_repeats_nothing_to_the_others() -> None:
     backend = Rogue()
     async with ChannelsPlugin(backend, channels=["a"]) as plugin:
@@ -166,6 +190,39 @@ async def test_a_join_after_a_failed_repair_repeats_nothing_to_the_others() -> N
         await plugin.wait_published("2", "a")
         await eventually(lambda: late.payloads == [b"1", b"2"], "history and live")
         assert reader.payloads == [b"1", b"GAP", b"2"]
+
+
+async def test_what_is_missed_after_a_failed_repair_is_told_too() -> None:
+    rogue = Rogue()
+    backend = FaultyBackend(rogue)
+    gaps: list[str] = []
+    async with ChannelsPlugin(backend, channels=["a"], on_gap=gaps.append) as plugin:
+        reader = Reader(await plugin.subscribe("a", gaps=True))
+        rogue.instead["history"] = raises(BackendRefused("no permission"))
+        for count in (1, 2):  # the record can be read the second time, but from where on?
+            with backend.outage():
+                await rogue.inner.publish([Message("a", b"missed")])
+            await eventually(lambda: len(gaps) == count, f"gap {count}")  # noqa: B023
+        await plugin.wait_published("1", "a")
+        await eventually(lambda: reader.payloads == [b"GAP", b"GAP", b"1"], "the event after")
+
+
+async def test_what_comes_while_a_lost_place_is_looked_for_is_delivered() -> None:
+    rogue = Rogue()
+    backend = FaultyBackend(rogue)
+    async with ChannelsPlugin(backend, channels=["a"]) as plugin:
+        reader = Reader(await plugin.subscribe("a", gaps=True))
+        assert plugin._link is not None
+        router = plugin._link.router
+        rogue.instead["history"] = raises(BackendRefused("no permission"))
+        await router.catch_up(router.channels["a"])
+        with backend.stall("history"):
+            late = asyncio.create_task(router.catch_up(router.channels["a"]))
+            await eventually(lambda: backend.calls["history"] == 2, "the second look")
+            await plugin.wait_published("1", "a")
+            await eventually(lambda: router.channels["a"].held == [b"1"], "the event")
+        await late
+        assert reader.payloads == [b"GAP", b"1"]
 
 
 @pytest.mark.parametrize("odd", [*map(raises, ERRORS), list], ids=["bug", "cancel", "few"])

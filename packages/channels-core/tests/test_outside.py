@@ -20,6 +20,7 @@ from channels.core import (
     MemoryChannelsBackend,
     NotRunningError,
     PayloadTooLarge,
+    PublishUnconfirmed,
     SyncPublisher,
 )
 from channels.core.testing import FaultyBackend, RecordingBackend
@@ -152,3 +153,29 @@ def test_after_a_fork_it_connects_anew(with_url: bool) -> None:
         publisher.publish("the parent goes on", "jobs")
     child.close()
     results.close()
+
+
+def test_closing_answers_other_threads_that_publish() -> None:
+    backend = RecordingBackend()
+    publisher = SyncPublisher(backend)
+    errors: list[BaseException] = []
+    begun = threading.Event()
+
+    async def never(messages: object) -> Any:
+        begun.set()
+        await asyncio.Event().wait()
+
+    backend.publish = never  # type: ignore[method-assign]
+
+    def work() -> None:
+        try:
+            publisher.publish("x", "news")
+        except BaseException as exc:
+            errors.append(exc)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    assert begun.wait(10)
+    publisher.close()
+    thread.join(10)
+    assert [type(error) for error in errors] == [PublishUnconfirmed]

@@ -132,6 +132,48 @@ async def test_publish_from_threads_wakes_an_idle_loop_and_keeps_each_threads_or
             assert [int(n) for t, n in taken if t == thread] == list(range(500))
 
 
+async def test_large_events_share_a_call_only_as_far_as_it_stays_small() -> None:
+    class Measured(FaultyBackend):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sizes: list[int] = []
+
+        async def publish(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+            self.sizes.append(sum(len(message.data) for message in messages))
+            return await super().publish(messages)
+
+    backend = Measured()
+    async with ChannelsPlugin(backend, channels=["a"]) as plugin:
+        payload = bytes(1024 * 1024)
+        for _ in range(10):
+            plugin.publish(payload, "a")
+        await asyncio.gather(*(plugin.wait_published(payload, "a") for _ in range(10)))
+    assert sum(backend.sizes) == 20 * len(payload)
+    assert max(backend.sizes) == 4 * len(payload)
+
+
+async def test_publish_while_another_threads_loop_stops_is_refused_like_afterwards() -> None:
+    class StopsMeanwhile(ChannelsPlugin):
+        """Stops between two looks of another thread at whether it runs."""
+
+        looks = 0
+
+        def __getattribute__(self, name: str) -> object:
+            if name == "_link":
+                StopsMeanwhile.looks += 1
+                if StopsMeanwhile.looks > 1:
+                    return None
+            return super().__getattribute__(name)
+
+    async with make() as plugin:
+        stopping = StopsMeanwhile("memory://", channels=["a"])
+        stopping._link = plugin._link
+        try:
+            stopping.publish("x", "a")
+        except NotRunningError:
+            pass  # either is an answer; an AttributeError is none
+
+
 async def test_concurrent_wait_published_share_a_call_and_each_gets_its_own_answer() -> None:
     backend = FaultyBackend(MemoryChannelsBackend(1000))
     async with ChannelsPlugin(backend, channels=["a", "b"]) as plugin:

@@ -29,6 +29,7 @@ from channels.core import (
     Position,
     PublishUnconfirmed,
     Subscriber,
+    SubscriberStateError,
 )
 from channels.core.testing import FaultyBackend
 from kit import eventually
@@ -391,6 +392,19 @@ async def test_a_refused_message_is_given_up_and_its_neighbours_sent() -> None:
             await plugin.wait_published("x", ["a", "b"])
 
 
+async def test_a_join_that_is_unsubscribed_meanwhile_ends_at_once() -> None:
+    async with Plugin(subscribe_timeout=2) as plugin:
+        subscriber = await plugin.subscribe("a")
+        with plugin.faults.stall("subscribe"):
+            joining = asyncio.create_task(plugin.subscribe(["b", "c"], subscriber=subscriber))
+            await eventually(lambda: plugin.faults.calls["subscribe"] == 2, "the call")
+            await plugin.unsubscribe(subscriber, "b")
+            with pytest.raises(SubscriberStateError):
+                await joining
+        assert subscriber.channels == {"a"}
+        assert subscriber.end_reason is None
+
+
 # -- 6: shutdown -----------------------------------------------------------------------------
 
 
@@ -414,6 +428,51 @@ async def test_shutdown_is_bounded_whatever_hangs(operation: Any) -> None:
     assert reader.subscriber.end_reason == "stopped"
     async with plugin:
         await plugin.wait_published("again", "a")
+
+
+async def test_who_reads_history_while_the_broker_is_away_hears_of_the_stop() -> None:
+    plugin = Plugin(100, subscribe_timeout=2)
+    await plugin.start()
+    plugin.faults.fail_history(1000)
+    joining = asyncio.create_task(plugin.subscribe("a", history=1))
+    await eventually(lambda: plugin.faults.calls["history"], "that it reads")
+    with plugin.faults.outage():
+        assert plugin._link is not None
+        connected = plugin._link.router.connected
+        # It waits for a connection now, among others perhaps.
+        await eventually(lambda: getattr(connected, "_waiters"), "that it waits")  # noqa: B009
+        await plugin.stop()
+        with pytest.raises(NotRunningError):
+            await joining
+
+
+async def test_who_waits_for_a_repair_hears_of_the_stop() -> None:
+    plugin = Plugin(100)
+    await plugin.start()
+    await plugin.reader("a")
+    assert plugin._link is not None
+    router = plugin._link.router
+    with plugin.faults.stall("history"):
+        catching_up = asyncio.create_task(router.catch_up(router.channels["a"]))
+        await eventually(lambda: plugin.faults.calls["history"], "that it reads")
+        await plugin.stop()
+        async with asyncio.timeout(2):
+            with pytest.raises(NotRunningError):
+                await catching_up
+
+
+async def test_a_subscription_behind_another_one_hears_of_the_stop() -> None:
+    plugin = Plugin(subscribe_timeout=2)
+    await plugin.start()
+    subscriber = await plugin.subscribe("a")
+    with plugin.faults.stall("subscribe"):
+        calls = [
+            asyncio.create_task(plugin.subscribe(name, subscriber=subscriber)) for name in "bc"
+        ]
+        await eventually(lambda: plugin.faults.calls["subscribe"] == 2, "the first of them")
+        await plugin.stop()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [NotRunningError] * 2
 
 
 async def test_what_could_not_be_sent_is_counted_at_the_stop(

@@ -184,3 +184,17 @@ async def test_permission_that_was_taken_away_for_a_while(server: RedisServer) -
         (history,) = await backend.get_history([HistoryRequest("news", None, first)])
         assert history.events == [b"2"]
         assert history.complete is (after.offset == 2)
+
+
+async def test_a_channel_whose_record_may_not_be_read_leaves_no_subscription(
+    private_redis: RedisServer,
+) -> None:
+    rules = ("on", f">{PASSWORD}", "+@all", "&*", "~channels:{may}:*")
+    private_redis.command("ACL", "SETUSER", "app", *rules)
+    url = private_redis.url.replace("//", f"//app:{PASSWORD}@")
+    async with RedisChannelsStreamBackend(url) as backend, backend.listen() as listener:
+        with pytest.raises(BackendRefused):
+            await listener.subscribe(["may not", "may"])
+        assert private_redis.command("PUBSUB", "CHANNELS") == []
+        assert await listener.subscribe(["may"]) == {"may": None}
+        assert len(private_redis.command("PUBSUB", "CHANNELS")) == 1  # type: ignore[arg-type]

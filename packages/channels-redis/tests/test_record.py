@@ -245,11 +245,12 @@ async def test_unknown_versions_are_not_guessed_at(
     ):
         await listener.subscribe(["news", "other"])
         topic = backend._keys.doorbell("news")
-        for frame in (b"\x02future", b"", b"\x01without an end"):
+        broken = (b"\x01without an end", b"\x01no position\n", b"\x01e-x\n", b"\x01\xff-1\n")
+        for frame in (b"\x02future", b"", *broken):
             redis_space.command("PUBLISH", topic, frame)
         await backend.publish([Message("news", b"1")])
         assert await anext(aiter(listener)) == [b"1"]
-        assert backend.unknown_frames == 3
+        assert backend.unknown_frames == 6
         assert caplog.text.count("unknown version") == 1
         redis_space.command("SET", backend._keys.meta("other"), "2 future")
         (outcome,) = await backend.publish([Message("other", b"")])

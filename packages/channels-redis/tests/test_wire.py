@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.core import Message
+from channels.core import BackendUnavailable, Message
 from channels.redis import RedisChannelsPubSubBackend
+from channels.redis._cluster import Cluster
 from channels.redis._resp import NOT_ENOUGH, ProtocolError, PythonParser, ReplyError, command
-from channels.redis._servers import OneServer
+from channels.redis._servers import OneServer, Timing
+from channels.redis._settings import from_url
 from channels.redis._shared import SharedCall
-from channels.redis._wire import PING, Pipeline
+from channels.redis._wire import PING, NotSent, Pipeline
 from kit import RedisServer, eventually
 from kit.fixtures import RedisSpace
 
@@ -151,3 +153,56 @@ async def test_shared_call_outlives_a_cancelled_waiter() -> None:
     assert await asyncio.gather(*waiters[1:]) == [1, 1]
     assert await call() == 2
     assert waiters[0].cancelled()
+
+
+async def test_a_shared_call_begins_no_more_once_closed() -> None:
+    async def work() -> None:
+        raise AssertionError("begun")
+
+    call = SharedCall(work)
+    await call.close()
+    with pytest.raises(BackendUnavailable):
+        await call()
+
+
+async def test_a_backend_connects_no_more_once_closed(redis_server: RedisServer) -> None:
+    """A call under way would else open a connection again that nobody closes."""
+    servers = OneServer(
+        from_url(
+            redis_server.url,
+            cluster=False,
+            sentinel=None,
+            sentinel_username=None,
+            sentinel_password=None,
+        ),
+        Timing(5, 5, 5),
+        run_id=False,
+    )
+    [pipeline] = await servers.pipelines()
+    pipeline.quiet_for = lambda: 6.0  # type: ignore[method-assign]
+    redis_server.freeze()
+    try:
+        running = asyncio.create_task(servers.run([b""], lambda server, places: [PING]))
+        await eventually(lambda: pipeline._batches, "that it looks whether the server lives")
+        await servers.close()
+    finally:
+        redis_server.thaw()
+    with pytest.raises(BackendUnavailable):
+        await running
+
+
+async def test_a_master_that_left_the_cluster_meanwhile_is_unavailable() -> None:
+    deployment = from_url(
+        "redis://127.0.0.1:1",
+        cluster=True,
+        sentinel=None,
+        sentinel_username=None,
+        sentinel_password=None,
+    )
+    cluster = Cluster(deployment, Timing(5, 5, 5), run_id=False)
+    cluster._slots = dict.fromkeys(range(16384), "127.0.0.1:2")
+    [answer] = await cluster.run([b"news"], lambda server, places: [PING])
+    assert isinstance(answer, NotSent)
+    assert not cluster._slots
+    with pytest.raises(BackendUnavailable):
+        await cluster.connect("127.0.0.1:2", Pipeline)

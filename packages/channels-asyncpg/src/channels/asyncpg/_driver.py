@@ -55,6 +55,10 @@ class AsyncpgConnection:
     def pid(self) -> int:
         return self.raw.get_server_pid()
 
+    @property
+    def is_lent(self) -> bool:
+        return self._pool is not None
+
     def is_closed(self) -> bool:
         return self.raw.is_closed()
 

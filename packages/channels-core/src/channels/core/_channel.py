@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
-from channels.core._event import BEGINNING, Event, Gap, Position, follows, is_newer
+from channels.core._errors import SubscriberStateError
+from channels.core._event import BEGINNING, Event, Gap, Position, before, follows, is_newer
 from channels.core._fanout import FanOut, Group, Snapshot, Target, enlist
 from channels.core._subscriber import Subscriber
 
@@ -175,7 +176,8 @@ class Channel:
         self._snapshot = None
 
     def dismiss(self, subscriber: Subscriber) -> None:
-        self.waiting.pop(subscriber, None)
+        if (join := self.waiting.pop(subscriber, None)) is not None:
+            join.fail(SubscriberStateError(f"unsubscribed from {self.name!r} while joining it"))
         self.joining.pop(subscriber, None)
         self.starts.pop(subscriber, None)
         if subscriber in self.members:
@@ -262,6 +264,13 @@ class Channel:
             if position.epoch in self._dead:
                 self._dead = tuple(epoch for epoch in self._dead if epoch != position.epoch)
         self.position = position
+
+    def restart(self, top: Position) -> Position:
+        """Return where a channel without a place goes on: before what it holds, else at ``top``."""
+        for event in self.held:
+            if (at := event.position) is not None and at.epoch == top.epoch:
+                return min(before(at), top)
+        return top
 
     def held_epochs(self) -> set[str]:
         return {event.position.epoch for event in self.held if event.position is not None}

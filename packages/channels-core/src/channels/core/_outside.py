@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures
 import logging
 import os
 import threading
 import weakref
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -19,10 +21,12 @@ from channels.core._errors import (
     ConfigurationError,
     NotRunningError,
     PayloadTooLarge,
+    PublishUnconfirmed,
 )
 from channels.core._lookup import as_backend
 from channels.core._names import check_name, expand
 from channels.core._publisher import Publisher
+from channels.core._tasks import end
 
 T = TypeVar("T")
 
@@ -160,9 +164,13 @@ class SyncPublisher:
             The new event's id for each channel; empty where the backend keeps no history.
 
         Raises:
+            PublishUnconfirmed: Another thread closed the publisher meanwhile.
             ChannelsException: As :meth:`AsyncPublisher.publish`.
         """
-        return self._running().run(self._publisher.publish(data, channels))
+        try:
+            return self._running().run(self._publisher.publish(data, channels))
+        except concurrent.futures.CancelledError:
+            raise PublishUnconfirmed("the publisher was closed before the reply came") from None
 
     def close(self) -> None:
         """Disconnect, and end the thread; the next :meth:`publish` connects again."""
@@ -225,6 +233,8 @@ class _LoopThread:
     """An event loop in a thread."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopping = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="channels-sync-publisher", daemon=True
@@ -232,12 +242,32 @@ class _LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+        """Wait for ``work``, or until the thread is stopped.
+
+        Raises:
+            NotRunningError: It was stopped before.
+            concurrent.futures.CancelledError: It was stopped meanwhile.
+        """
+        with self._lock:
+            if self._stopping:
+                work.close()
+                raise NotRunningError("the publisher was closed by another thread")
+            running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return running.result(timeout)
 
     def stop(self) -> None:
+        """Cancel what still runs, whose callers would wait for ever, and end the thread."""
+        with self._lock:
+            self._stopping = True
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result(CLOSE_TIMEOUT)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _cancel_others() -> None:
+    await end(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
 
 
 _publishers: weakref.WeakSet[SyncPublisher] = weakref.WeakSet()

@@ -403,12 +403,13 @@ class ChannelsPlugin:
 
     def _route(self, channels: Sequence[object]) -> Link:
         """Return what carries ``channels``: one link for all of them, so far."""
-        if self._link is None:
+        link = self._link  # read once: another thread's loop may be stopping
+        if link is None:
             raise NotRunningError(
                 "the plugin does not run: use it inside 'async with plugin:', "
                 "or between start() and stop()"
             )
-        return self._link
+        return link
 
     def _route_here(self, channels: Sequence[object]) -> Link:
         link = self._route(channels)

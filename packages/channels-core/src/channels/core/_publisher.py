@@ -26,6 +26,9 @@ logger = logging.getLogger("channels")
 MAX_BATCH = 500
 """Messages that are given to the backend in one call."""
 
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+"""Bytes of payload in one call, unless one publish has more: backends answer within a bound."""
+
 CROWD = 8
 """Calls at once that are worth to be sent in halves."""
 
@@ -105,11 +108,19 @@ class Publisher:
         while True:
             while self._batch or self._queue:
                 with self._lock:
-                    while self._queue and len(self._batch) < MAX_BATCH:
-                        self._batch.append(self._queue.popleft())
+                    self._fill_batch()
                 await self._send_batch()
             self._settled.set()
             await self._wake
+
+    def _fill_batch(self) -> None:
+        batch, queue = self._batch, self._queue
+        size = sum(len(message.data) for message in batch)
+        while queue and len(batch) < MAX_BATCH:
+            size += len(queue[0].data)
+            if batch and size > MAX_BATCH_BYTES:
+                break
+            batch.append(queue.popleft())
 
     async def _send_batch(self) -> None:
         """Send the batch; what is to be sent again stays in it."""
@@ -197,10 +208,13 @@ class Publisher:
     async def _fly_once(self) -> None:
         batch: list[Message] = []
         aboard: list[_Seat] = []
-        count = 0
+        count = size = 0
         seats = self._seats()
         for messages, future in self._waiting:
-            if count == seats or (batch and len(batch) + len(messages) > MAX_BATCH):
+            size += sum(len(message.data) for message in messages)
+            if count == seats or (
+                batch and (len(batch) + len(messages) > MAX_BATCH or size > MAX_BATCH_BYTES)
+            ):
                 break
             count += 1
             if not future.done():

@@ -70,7 +70,11 @@ class Router:
         """Let ``subscriber`` into a channel; False where it is in already.
 
         The join is told once the broker has confirmed the channel, which may be at once.
+
+        Raises:
+            NotRunningError: The plugin stopped.
         """
+        self._check_open()
         channel = self.channels.get(name)
         if channel is None:
             channel = self.channels[name] = Channel(name)
@@ -143,6 +147,8 @@ class Router:
                     self._gap(channel)
                     self._take_early(channel)
             elif channel.position is None:
+                if channel.was_confirmed:  # its place was lost with a record that could not be read
+                    self._gap(channel)
                 channel.position = top or BEGINNING
             elif channel.is_behind(top):
                 self._read_again(channel)
@@ -243,12 +249,12 @@ class Router:
         Raises:
             NotRunningError: The plugin stopped.
         """
-        if self._closed:
-            raise NotRunningError("the plugin stopped")
+        self._check_open()
         self._read_again(channel)
         if channel.idle is None:
             channel.idle = asyncio.Event()
         await channel.idle.wait()
+        self._check_open()
 
     def _read_again(self, channel: Channel) -> None:
         """Read what the channel has not delivered; the owner of a busy one does it."""
@@ -278,15 +284,7 @@ class Router:
                 for channel in channels
             ]
             arrived = [channel.held_epochs() for channel in channels]
-            histories: Sequence[History | None] = [None] * len(channels)
-            try:
-                histories = await self.read(requests, HISTORY_PATIENCE)
-            except BackendException as exc:
-                logger.error("cannot read what %d channels missed: %s", len(channels), exc)
-            except Exception:
-                logger.exception(
-                    "the backend failed to read what %d channels missed", len(channels)
-                )
+            histories = await self._read_each(requests)
             for channel, history, epochs in zip(channels, histories, arrived, strict=True):
                 if self.channels.get(channel.name) is channel:
                     if history is not None:
@@ -296,6 +294,20 @@ class Router:
                     self._mend(channel, history)
                     await self._release(channel)
 
+    async def _read_each(self, requests: Sequence[HistoryRequest]) -> Sequence[History | None]:
+        """Read histories together, or apart where one of them spoils it; None: not to be read."""
+        try:
+            return await self.read(requests, HISTORY_PATIENCE)
+        except BackendException as exc:
+            if len(requests) > 1 and not isinstance(exc, BackendUnavailable):
+                middle = len(requests) // 2
+                first = await self._read_each(requests[:middle])
+                return [*first, *await self._read_each(requests[middle:])]
+            logger.error("cannot read what %d channels missed: %s", len(requests), exc)
+        except Exception:
+            logger.exception("the backend failed to read what %d channels missed", len(requests))
+        return [None] * len(requests)
+
     def _mend(self, channel: Channel, history: History | None) -> None:
         """Deliver what was read after the channel's position; say so if it is not all."""
         reached = channel.position
@@ -303,10 +315,11 @@ class Router:
             self._gap(channel)
             channel.position = None
             return
+        if reached is None:  # the gap was told when the record could not be read
+            channel.advance(channel.restart(history.position or BEGINNING))
+            return
         events = history.events
-        if reached is None:
-            events = ()  # the gap was told when the record could not be read
-        elif not history.complete:
+        if not history.complete:
             self._gap(channel)
         else:
             events = [event for event in events if is_newer(event, reached)]
@@ -334,13 +347,14 @@ class Router:
                     )
                 return histories
             except BackendUnavailable:
-                if self._closed:
-                    raise NotRunningError("the plugin stopped") from None
+                self._check_open()
                 if loop.time() > deadline:
                     raise
             await backoff.pause()
             if not self.connected.is_set():
+                self._check_open()
                 await self.connected.wait()
+                self._check_open()
                 deadline = loop.time() + patience
 
     def _gap(self, channel: Channel) -> None:
@@ -354,7 +368,12 @@ class Router:
         self._closed = True
         if self._repairer is not None:
             self._repairer.cancel()
+        if not self.connected.is_set():  # wake who waits for it to read history
+            self.connected.set()
+            self.connected.clear()
         for channel in self.channels.values():
+            if channel.idle is not None:
+                channel.idle.set()
             for join in list(channel.waiting.values()):
                 join.fail(error)
         for subscriber in {*self.homeless, *self._subscribers()}:
@@ -363,6 +382,10 @@ class Router:
     def _subscribers(self) -> Iterator[Subscriber]:
         for channel in self.channels.values():
             yield from channel.subscribers()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotRunningError("the plugin stopped")
 
     async def close(self) -> None:
         """End what still runs; no connection is left that could begin more of it."""

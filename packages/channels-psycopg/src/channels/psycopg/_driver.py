@@ -53,6 +53,10 @@ class PsycopgConnection:
     def pid(self) -> int:
         return self.raw.info.backend_pid
 
+    @property
+    def is_lent(self) -> bool:
+        return self._pool is not None
+
     def is_closed(self) -> bool:
         if self.raw.closed:
             return True
@@ -132,7 +136,7 @@ class PsycopgConnection:
     async def _run(self, script: str) -> None:
         with _translated():
             async with psycopg.AsyncRawCursor(self.raw) as cursor:
-                await cursor.execute(script.encode())
+                await cursor.execute(script.encode(_encoding(self.raw)))
 
     async def _uncancelled(self, call: Coroutine[Any, Any, T]) -> T:
         """Run a call in a task of its own.
@@ -249,6 +253,14 @@ def _translated() -> Iterator[None]:
         raise BackendException(f"psycopg: {exc}") from exc
     except OSError as exc:
         raise ConnectionLost(f"PostgreSQL: the connection was lost: {exc}") from exc
+    except UnicodeError as exc:
+        raise BackendException(f"the pool's client_encoding cannot carry a name: {exc}") from exc
+
+
+def _encoding(raw: RawConnection) -> str:
+    """Return what the server takes text for; an application's pool may have set anything."""
+    encoding = raw.info.encoding
+    return "utf-8" if encoding == "ascii" else encoding  # SQL_ASCII: bytes as they are
 
 
 # libpq gives no SQLSTATE for a failed connection, only the server's words, in its language.

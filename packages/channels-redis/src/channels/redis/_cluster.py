@@ -79,9 +79,13 @@ class Cluster:
         self._slots = {}
 
     async def connect(self, address: str, make: Callable[[Server], W]) -> W:
+        target = self._targets.get(address)
+        if target is None:
+            self.stale()
+            raise BackendUnavailable(f"{address} is no master of the cluster any more")
         try:
             return await connect(
-                self._targets[address],
+                target,
                 make,
                 timeout=self._timing.connect,
                 cluster=True,
@@ -98,6 +102,7 @@ class Cluster:
 
     async def close(self) -> None:
         await self._refresh.close()
+        self._targets = {}  # who still runs something connects to nobody
         nodes, self._nodes = self._nodes, {}
         await asyncio.gather(*(node.close() for node in nodes.values()))
 

@@ -97,10 +97,10 @@ class RedisListener:
         try:
             await self._join(wanted)
             tops = await self._tops(wanted) if self._tops else [None] * len(wanted)
+        except BackendUnavailable:
+            raise  # the connection is given up, and all that it has with it
         except BackendException:
-            for subscription in wanted:
-                if subscription.feed is None:
-                    self._subscriptions.pop(subscription.topic, None)
+            await self.unsubscribe(channels)
             raise
         return dict(zip(channels, tops, strict=True))
 

@@ -32,11 +32,15 @@ def read_meta(meta: bytes) -> Position | None:
 
 
 def read_doorbell(channel: str, frame: bytes) -> Event | None:
-    """Read an event as it is published, None from a frame of an unknown version."""
+    """Read an event as it is published, None from a frame of an unknown version or a broken one."""
     end = frame.find(b"\n")
     if end < 0 or not frame.startswith(_FRAME_VERSION):
         return None
-    return Event(frame[end + 1 :], channel, read_position(frame[1:end]))
+    try:
+        position = read_position(frame[1:end])
+    except ValueError:
+        return None
+    return Event(frame[end + 1 :], channel, position)
 
 
 def read_history(request: HistoryRequest, answer: Any) -> History:

@@ -20,8 +20,11 @@ class SharedCall(Generic[T]):
     def __init__(self, function: Callable[[], Coroutine[object, object, T]]) -> None:
         self._function = function
         self._task: asyncio.Task[T] | None = None
+        self._closed = False
 
     async def __call__(self) -> T:
+        if self._closed:
+            raise BackendUnavailable("the backend was closed")
         if self._task is None:
             self._task = asyncio.create_task(self._function())
             self._task.add_done_callback(self._ended)
@@ -34,7 +37,8 @@ class SharedCall(Generic[T]):
             raise
 
     async def close(self) -> None:
-        """Cancel a call under way and wait until it ended."""
+        """Cancel a call under way, wait until it ended, and let no other begin."""
+        self._closed = True
         if (task := self._task) is not None:
             task.cancel()
             await asyncio.wait([task])

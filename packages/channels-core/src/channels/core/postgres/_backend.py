@@ -160,7 +160,7 @@ class PostgresChannelsBackend(ChannelsBackend):
         session = self._running
         connection = await within(self._timeout, self._driver.connect, "no connection")
         try:
-            server = await self._meet(connection, own=True)
+            server = await self._meet(connection)
         except BaseException:
             await close(connection)
             raise
@@ -257,10 +257,10 @@ class PostgresChannelsBackend(ChannelsBackend):
         return self._session
 
     async def _prepare(self, connection: Connection) -> None:
-        self._server = await self._meet(connection, own=not self._driver.pooled)
+        self._server = await self._meet(connection)
 
-    async def _meet(self, connection: Connection, *, own: bool) -> Server:
-        server = await self._schema.meet(connection, self._timeout, own=own)
+    async def _meet(self, connection: Connection) -> Server:
+        server = await self._schema.meet(connection, self._timeout)
         if server.tables:
             self._running.keeper.start()
         return server

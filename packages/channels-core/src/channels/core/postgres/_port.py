@@ -31,6 +31,11 @@ class Connection(Protocol):
         """The server process as the connection's start-up named it; a pooler invents one."""
         ...
 
+    @property
+    def is_lent(self) -> bool:
+        """Whether it is of the application's pool, and so keeps the application's settings."""
+        ...
+
     def is_closed(self) -> bool:
         """Tell, without waiting, whether the connection is known to be gone."""
         ...

@@ -118,13 +118,12 @@ class Schema:
         self._history = history
         self._notify = notify
 
-    async def meet(self, connection: Connection, seconds: float, *, own: bool) -> Server:
+    async def meet(self, connection: Connection, seconds: float) -> Server:
         """Learn what server this is, and make the tables if asked to.
 
         Args:
             connection: A new connection.
             seconds: How long each step may take.
-            own: Whether the session is ours to change settings of.
 
         Raises:
             BackendUnavailable: It is a standby, or does not answer.
@@ -140,7 +139,7 @@ class Schema:
                 "PostgreSQL: this server is a standby; events are published on, and read from, "
                 "the primary"
             )
-        if own:
+        if not connection.is_lent:
             await ask(connection, seconds, _SESSION)
         if tables or self._create:
             await self._check(connection, seconds, tables)

@@ -76,8 +76,13 @@ CREATE OR REPLACE FUNCTION {schema}.append(
 DECLARE
     -- Another value after a restart, on another server, and in a copy of the database: any of them
     -- may have come up without the last writes, so that offsets given before may be given again.
+    -- So may a server that recovers because a process of its died; it then resets its statistics.
     here bigint := hashtextextended(
-        pg_relation_filepath('{schema}.channel'),
+        concat_ws(
+            ' ',
+            pg_relation_filepath('{schema}.channel'),
+            extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time())
+        ),
         (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint
     );
     fresh text := left(replace(gen_random_uuid()::text, '-', ''), 12);
