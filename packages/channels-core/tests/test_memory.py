@@ -380,3 +380,19 @@ def test_history_is_what_a_list_would_give(kept: int, steps: list[tuple[object, 
         )
 
     asyncio.run(compare())
+
+
+async def test_a_loop_that_publishes_lets_others_receive() -> None:
+    async with ChannelsPlugin("memory://", channels=["news"]) as plugin:
+        subscriber = await plugin.subscribe("news")
+        received = 0
+
+        def count(events: Sequence[Event]) -> bool:
+            nonlocal received
+            received += len(events)
+            return True
+
+        subscriber.attach(count)
+        for _ in range(5 * memory.CROWD):
+            await plugin.wait_published("x", "news")
+        assert received > memory.CROWD

@@ -8,15 +8,18 @@ from redis.asyncio import RedisCluster as ClusterClient
 from redis.asyncio.sentinel import Sentinel
 
 from channels.core import (
+    BackendException,
     BackendRefused,
     ChannelsBackend,
+    ChannelsPlugin,
+    Event,
     HistoryRequest,
     Message,
     Position,
     PublishUnconfirmed,
 )
 from channels.redis import RedisChannelsPubSubBackend, RedisChannelsStreamBackend
-from kit import RedisCluster, RedisSentinel, eventually
+from kit import RedisCluster, RedisSentinel, RedisServer, eventually
 
 pytestmark = pytest.mark.extended
 
@@ -84,6 +87,60 @@ async def test_sentinel_failover_of_pubsub(
     ) as wrong:
         with pytest.raises(BackendRefused, match="no master named 'nobody'"):
             await wrong.publish([Message("news", b"")])
+
+
+async def test_failover_and_back_with_lost_writes_is_told(
+    make_redis: Callable[..., RedisServer],
+) -> None:
+    """Of a channel that nobody published to in between: the process that wrote last is the same."""
+    first = make_redis()
+    second = make_redis(replica_of=first)
+    gaps: list[str] = []
+    backend = RedisChannelsStreamBackend(first.url, **FAST)
+    async with ChannelsPlugin(backend, channels=["news"], on_gap=gaps.append) as plugin:
+        events: list[Event] = []
+        subscriber = await plugin.subscribe("news")
+        subscriber.attach(lambda run: events.extend(run) is None)
+        await plugin.wait_published("1", "news")
+        await eventually(lambda: second.command("EXISTS", "channels:{news}:m"), "the replica", 10)
+        second.command("REPLICAOF", "NO", "ONE")
+        await plugin.wait_published("lost", "news")
+        await eventually(lambda: events == [b"1", b"lost"], "both events")
+        first.command("REPLICAOF", "127.0.0.1", second.port)
+        await eventually(lambda: first.info()["master_link_status"] == "up", "the failover", 10)
+        first.command("REPLICAOF", "NO", "ONE")
+        for kind in ("normal", "pubsub"):  # as Sentinels do
+            first.command("CLIENT", "KILL", "TYPE", kind)
+
+        async def published() -> bool:
+            try:
+                await plugin.wait_published("2", "news")
+            except BackendException:
+                return False
+            return True
+
+        await eventually(published, "that it is a master again", 10)
+        await eventually(lambda: events[-1] == b"2", "the event after")
+        assert gaps == ["news"]
+
+
+async def test_a_first_replica_is_no_failover(make_redis: Callable[..., RedisServer]) -> None:
+    """The server gives itself another replication id, which only new connections have read."""
+    server = make_redis()
+    async with (
+        RedisChannelsStreamBackend(server.url) as before,
+        RedisChannelsStreamBackend(server.url) as after,
+    ):
+        positions = [*await before.publish([Message("news", b"1")])]
+        make_redis(replica_of=server)
+        await eventually(lambda: server.info()["connected_slaves"] == "1", "the replica", 10)
+        for number in range(2, 8):
+            backend = after if number % 2 else before
+            positions += await backend.publish([Message("news", b"%d" % number)])
+        assert [position.offset for position in positions] == [*range(1, 8)]  # type: ignore[union-attr]
+        assert len({position.epoch for position in positions[2:]}) == 1  # type: ignore[union-attr]
+        [history] = await after.get_history([HistoryRequest("news", since=positions[0])])  # type: ignore[arg-type]
+        assert (len(history.events), history.complete) == (6, True)
 
 
 async def test_wait_replicas_says_when_there_is_none(

@@ -60,3 +60,45 @@ def test_who_left_is_not_kept_until_the_next_heartbeat() -> None:
         watch.cancel()
 
     virtual_clock.run(main())
+
+
+class Broken(Client):
+    """What it does fails, as a server's own objects may."""
+
+    def tick(self) -> None:
+        super().tick()
+        raise ZeroDivisionError("a bug")
+
+    async def dismiss(self, spread: float) -> None:
+        raise ZeroDivisionError("a bug")
+
+    def abort(self) -> None:
+        raise ZeroDivisionError("a bug")
+
+
+class Leaver(Client):
+    """Leaves when it is told to."""
+
+    def __init__(self, ticks: Counter[int], number: int, connections: Connections) -> None:
+        super().__init__(ticks, number)
+        self._connections = connections
+
+    async def dismiss(self, spread: float) -> None:
+        self._connections.leave(self)
+
+
+def test_one_that_fails_keeps_no_other_from_its_heartbeat_or_its_goodbye() -> None:
+    async def main() -> None:
+        ticks: Counter[int] = Counter()
+        connections = Connections(10_000, 15.0)
+        for number in range(20):
+            connections.enter(Leaver(ticks, number, connections))
+        connections.enter(Broken(ticks, 20))
+        watch = asyncio.create_task(connections.watch())
+        await asyncio.sleep(20)
+        assert set(ticks.values()) == {2}
+        assert await connections.drain(5.0) == 1
+        assert len(connections) == 1
+        watch.cancel()
+
+    virtual_clock.run(main())

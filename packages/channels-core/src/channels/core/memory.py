@@ -31,6 +31,12 @@ from channels.core._event import BEGINNING, Event, Position
 from channels.core._parking import Parking
 from channels.core.options import check_count, check_seconds
 
+CROWD = 1_000
+"""Events that may wait for a listener before publishing lets the event loop run.
+
+A loop around ``wait_published()`` never waits for anything else here, so nobody would receive.
+"""
+
 
 class MemoryChannelsBackend(ChannelsBackend):
     """Keep everything in this process; the fastest backend, for a single process.
@@ -91,8 +97,12 @@ class MemoryChannelsBackend(ChannelsBackend):
         with self._lock:
             outcomes = [self._publish(channel, data) for channel, data in messages]
             woken, self._woken = self._woken, {}
+        is_crowded = False
         for listener in woken:
             listener.wake()
+            is_crowded |= len(listener.arrived) > CROWD
+        if is_crowded:
+            await asyncio.sleep(0)
         return outcomes
 
     def _publish(self, channel: str, data: bytes) -> Outcome:

@@ -35,7 +35,7 @@ async def connect(
         make: Builds the wire.
         timeout: Seconds for all of it.
         cluster: Whether the server must, or else must not, belong to a cluster.
-        run_id: Whether to ask for it; the user then needs permission for ``INFO``.
+        run_id: Whether to ask for it and the replication id; needs permission for ``INFO``.
 
     Raises:
         BackendUnavailable: It cannot be reached, is loading, or is a replica.
@@ -103,21 +103,26 @@ async def _meet(
         raise BackendRefused(f"{address} is a Sentinel: name the master, as in sentinel=mymaster")
     if about[b"role"] != b"master":
         raise BackendUnavailable(f"{address} is a replica at present, not the master")
-    return Server(address, await _run_id(connection, address) if run_id else b"")
+    return Server(address, await _life(connection, address) if run_id else b"")
 
 
-async def _run_id(connection: AbstractConnection, address: str) -> bytes:
+async def _life(connection: AbstractConnection, address: str) -> bytes:
     try:
-        info: bytes = await _ask(connection, "INFO", "server")
+        info: bytes = await _ask(connection, "INFO", "server", "replication")
     except ResponseError as exc:
         raise BackendRefused(
             f"{address}: the user needs permission for INFO, whose run_id tells that a server "
             f"came back without its last writes: {exc}"
         ) from exc
-    found = re.search(rb"^run_id:(\w+)", info, re.MULTILINE)
-    if found is None:
-        raise BackendRefused(f"{address} tells no run_id in INFO, which streams need")
-    return found[1]
+    ids = [
+        re.search(rb"^%b:(\w{16})" % name, info, re.MULTILINE)
+        for name in (b"run_id", b"master_replid")
+    ]
+    if None in ids:
+        raise BackendRefused(
+            f"{address} tells no run_id and master_replid in INFO, which streams need"
+        )
+    return b"".join(found[1] for found in ids if found is not None)
 
 
 def _too_old(address: str, what: str) -> BackendException:

@@ -207,7 +207,7 @@ class RedisChannelsStreamBackend(RedisBackend):
         return b"".join(map(argument, words)) + self._verb
 
     def _make_server_arguments(self, server: Server) -> bytes:
-        return argument(server.run_id) + argument(secrets.token_hex(4)) + self._constants
+        return argument(server.life) + argument(secrets.token_hex(4)) + self._constants
 
     def _outcome(self, answer: Reply) -> Outcome:
         if not isinstance(answer, bytes):

@@ -27,8 +27,9 @@ class Server(NamedTuple):
     """What a server said about itself when the connection was made."""
 
     address: str
-    run_id: bytes
-    """New with every process; empty where it was not asked for."""
+    life: bytes
+    """Begins of its run id, new with every process, and its replication id, new with every
+    promotion; empty where they were not asked for."""
 
 
 class NoReply(Exception):

@@ -1,18 +1,26 @@
 -- Store one event in its channel's record and ring the doorbell with it.
--- KEYS: meta, stream. ARGV: doorbell topic, PUBLISH or SPUBLISH, run id, nonce, '=' or '~',
+-- KEYS: meta, stream. ARGV: doorbell topic, PUBLISH or SPUBLISH, life, nonce, '=' or '~',
 -- history, ttl and meta ttl in ms or 0, event.
--- Meta is "1 epoch offset run-id previous-epoch base": where the record stands, the server that
--- wrote it, and the epoch that this one continues from offset base on ("-" if none).
+-- Meta is "1 epoch offset life previous-epoch base": where the record stands, the server that
+-- wrote it (16 digits of its run id, 16 of its replication id), and the epoch that this one
+-- continues from offset base on ("-" if none).
 local meta = redis.call('GET', KEYS[1])
-local epoch, offset, run, lineage = '-', 0, nil, nil
+local epoch, offset, life, lineage = '-', 0, nil, nil
 if meta then
-  epoch, offset, run, lineage = string.match(meta, '^1 (%w+) (%d+) (%w+) (.+)$')
+  epoch, offset, life, lineage = string.match(meta, '^1 (%w+) (%d+) (%w+) (.+)$')
   if not epoch then
     return redis.error_reply('ERR the record of this channel is of an unknown version')
   end
 end
 offset = string.format('%d', offset + 1)
-if run ~= ARGV[3] then
+local mine = ARGV[3]
+if life and life ~= mine and string.sub(life, 1, 16) == string.sub(mine, 1, 16) then
+  -- This process may have been a replica in between, and have lost what it wrote before. The
+  -- replication id has other reasons to change, and ARGV has what it was on connecting.
+  local now = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
+  mine = string.sub(mine, 1, 16) .. string.sub(now, 1, 16)
+end
+if life ~= mine then
   -- The record is new, or another server process wrote it last, perhaps further than we know.
   -- Lua does not roll back: whatever could fail later is tried before anything is written.
   for _, call in ipairs({
@@ -28,7 +36,7 @@ if run ~= ARGV[3] then
   lineage = epoch .. ' ' .. offset
   epoch = string.format('%x%05x', now[1], now[2]) .. ARGV[4]
 end
-meta = '1 ' .. epoch .. ' ' .. offset .. ' ' .. ARGV[3] .. ' ' .. lineage
+meta = '1 ' .. epoch .. ' ' .. offset .. ' ' .. mine .. ' ' .. lineage
 -- Meta first: should XADD fail the offset is a hole, which readers notice. The other way round no
 -- offset would be free any more.
 if ARGV[8] == '0' then

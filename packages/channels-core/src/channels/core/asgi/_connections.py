@@ -98,7 +98,10 @@ class Connections:
         for _ in range(CHUNK):
             if not self._due:
                 return
-            self._due.pop().tick()
+            try:
+                self._due.pop().tick()
+            except Exception:
+                logger.exception("a connection's heartbeat failed")
 
     async def drain(self, deadline: float) -> int:
         """Let nobody in, and close all within ``deadline`` seconds; the first call counts.
@@ -120,13 +123,13 @@ class Connections:
         for batch in _split(clients, count):
             for client in batch:
                 if client in self._clients:
-                    await client.dismiss(spread)
+                    await _dismiss(client, spread)
             if count > 1:
                 await asyncio.sleep(random.uniform(0, 2 * spread / count))
         await self._wait_until_empty(until)
         stalled = list(self._clients)
         for client in stalled:
-            client.abort()
+            _abort(client)
         if stalled:
             logger.warning("%d clients did not leave in time and were cut", len(stalled))
             await self._wait_until_empty(loop.time() + 1.0)
@@ -140,6 +143,21 @@ class Connections:
                     await self._none_left.wait()
             except TimeoutError:
                 pass
+
+
+async def _dismiss(client: Client, spread: float) -> None:
+    try:
+        await client.dismiss(spread)
+    except Exception:
+        logger.exception("a connection could not be sent away; it is cut")
+        _abort(client)
+
+
+def _abort(client: Client) -> None:
+    try:
+        client.abort()
+    except Exception:
+        logger.exception("a connection could not be cut")
 
 
 def _split(clients: Sequence[Client], count: int) -> list[Sequence[Client]]:
