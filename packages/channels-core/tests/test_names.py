@@ -75,5 +75,6 @@ def test_what_is_no_iterable_is_refused_by_name(channels: Any) -> None:
 
 
 def test_names_that_cannot_be_compared_are_refused_by_name() -> None:
-    with pytest.raises(InvalidChannelNameError, match=r"\['a'\] is list, not str"):
-        expand(["b", ["a"]])  # type: ignore[list-item]
+    for channels in (["b", ["a"]], [["a"]]):
+        with pytest.raises(InvalidChannelNameError, match=r"\['a'\] is list, not str"):
+            expand(channels)  # type: ignore[arg-type]

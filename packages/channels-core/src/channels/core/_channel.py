@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from channels.core._event import BEGINNING, Event, Gap, Position, follows, is_newer
 from channels.core._fanout import FanOut, Snapshot, Target
@@ -17,6 +17,9 @@ MAX_DEAD = 8
 """Epochs remembered per channel of which nothing is delivered any more."""
 
 _EMPTY: Final[list[Event]] = []  # for all that hold nothing; nothing is added to it
+_NOBODY: Final[dict[Subscriber, Any]] = {}  # the same
+
+T = TypeVar("T")
 
 
 class Join(Protocol):
@@ -106,10 +109,10 @@ class Channel:
     def __init__(self, name: str) -> None:
         self.name = name
         self.position: Position | None = None
-        self.members: dict[Subscriber, Target] = {}
-        self.starts: dict[Subscriber, Position] = {}
-        self.joining: dict[Subscriber, Gate] = {}
-        self.waiting: dict[Subscriber, Join] = {}
+        self.members: dict[Subscriber, Target] = _NOBODY
+        self.starts: dict[Subscriber, Position] = _NOBODY
+        self.joining: dict[Subscriber, Gate] = _NOBODY
+        self.waiting: dict[Subscriber, Join] = _NOBODY
         self.confirmed = False
         self.was_confirmed = False
         self.busy = False
@@ -134,20 +137,22 @@ class Channel:
     def is_wanted(self) -> bool:
         return bool(self.members or self.joining or self.waiting)
 
-    def knows(self, subscriber: Subscriber) -> bool:
-        return (
-            subscriber in self.members or subscriber in self.joining or subscriber in self.waiting
-        )
-
     # -- members ---------------------------------------------------------------------------
+
+    def expect(self, subscriber: Subscriber, join: Join) -> None:
+        """Let ``subscriber`` in when the channel is confirmed, and tell the join."""
+        if self.waiting:
+            self.waiting[subscriber] = join
+        else:
+            self.waiting = {subscriber: join}
 
     def confirm(self) -> None:
         """Let those in who waited for the broker's word."""
         self.confirmed = self.was_confirmed = True
-        waiting, self.waiting = self.waiting, {}
+        waiting, self.waiting = self.waiting, _NOBODY
         for subscriber, join in waiting.items():
             if join.reads(self.name):
-                self.joining[subscriber] = Gate(MAX_HELD)
+                self.joining = _put(self.joining, subscriber, Gate(MAX_HELD))
             else:
                 self.admit(subscriber)
             join.confirm(self.name)
@@ -162,9 +167,13 @@ class Channel:
         self.joining.pop(subscriber, None)
         subscriber.joined(self.name, self, handed or self.position)
         if self.position is not None:
-            self.starts[subscriber] = self.position
-        self.members[subscriber] = subscriber.target()
+            self.note_start(subscriber, self.position)
+        self.members = _put(self.members, subscriber, subscriber.target())
         self._snapshot = None
+
+    def note_start(self, subscriber: Subscriber, position: Position) -> None:
+        """Note where in the channel what ``subscriber`` gets begins."""
+        self.starts = _put(self.starts, subscriber, position)
 
     def dismiss(self, subscriber: Subscriber) -> None:
         self.waiting.pop(subscriber, None)
@@ -182,7 +191,7 @@ class Channel:
             held = [*held, *self.fan_out.events]
         gate.see(held)
         self.dismiss(subscriber)
-        self.joining[subscriber] = gate
+        self.joining = _put(self.joining, subscriber, gate)
         return gate
 
     def retarget(self, subscriber: Subscriber) -> None:
@@ -312,6 +321,14 @@ class Channel:
                 subscriber.tell_gap(self.name)
             elif subscriber.tells_gaps:
                 gate.held.append(Gap(channel=self.name))
+
+
+def _put(table: dict[Subscriber, T], subscriber: Subscriber, value: T) -> dict[Subscriber, T]:
+    """Return ``table`` with ``value`` in it; the one that all share stays empty."""
+    if not table:
+        return {subscriber: value}
+    table[subscriber] = value
+    return table
 
 
 def _add(held: list[Event], events: Sequence[Event]) -> list[Event]:

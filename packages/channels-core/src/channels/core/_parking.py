@@ -16,20 +16,35 @@ from weakref import WeakKeyDictionary
 class Parking:
     """Awaited by one task at a time, again and again; belongs to the loop it is made on.
 
+    Args:
+        beside: One of the same loop, which saves looking it up.
+
     A future-like object as asyncio defines it (see :func:`asyncio.isfuture`). A task that awaits it
     hands over its own wake-up to be called: when it goes on it is the current task, in its own
     context, and can be cancelled like any other.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_context", "_resume", "_state", "_wakeups", "loop")
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_context",
+        "_error",
+        "_resume",
+        "_state",
+        "_wakeups",
+        "loop",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Parking | None = None) -> None:
         self._asyncio_future_blocking = False
         self._resume: Callable[[Any], object] | None = None
         self._context: Context | None = None
-        self._state: Literal["free", "taken", "woken", "cancelled"] = "free"
-        self.loop = asyncio.get_running_loop()
-        self._wakeups = _Wakeups.of(self.loop)
+        self._state: Literal["free", "taken", "woken"] = "free"
+        self._error: BaseException | None = None
+        if beside is None:
+            self.loop = asyncio.get_running_loop()
+            self._wakeups = _Wakeups.of(self.loop)
+        else:
+            self.loop, self._wakeups = beside.loop, beside._wakeups
 
     @property
     def is_taken(self) -> bool:
@@ -37,18 +52,31 @@ class Parking:
         return self._state != "free"
 
     def __await__(self) -> Generator[Parking, None, None]:
-        self._state = "taken"
-        self._asyncio_future_blocking = True
+        self._take()
         try:
             yield self
         finally:
-            self._state = "free"
-            self._resume = self._context = None
+            self._leave()
 
-    def wake(self) -> None:
-        """Let the task that waits here, if any, go on in the loop's next turn."""
+    def _take(self) -> None:
+        """Make ready for being yielded to the loop by a task that waits here."""
+        self._state = "taken"
+        self._asyncio_future_blocking = True
+
+    def _leave(self) -> None:
+        """Let go of the task that waited here."""
+        self._state = "free"
+        self._resume = self._context = self._error = None
+
+    def wake(self, error: BaseException | None = None) -> None:
+        """Let the task that waits here, if any, go on in the loop's next turn.
+
+        Args:
+            error: What is raised in it. Default: nothing.
+        """
         if self._state == "taken":
             self._state = "woken"
+            self._error = error
             self._wakeups.add(self)
 
     def go_on(self) -> None:
@@ -70,13 +98,12 @@ class Parking:
     def cancel(self, msg: str | None = None) -> bool:
         if self._state != "taken":
             return False  # the task then raises in itself when it goes on
-        self._state = "cancelled"
-        self._wakeups.add(self)
+        self.wake(asyncio.CancelledError())
         return True
 
     def result(self) -> None:
-        if self._state == "cancelled":
-            raise asyncio.CancelledError
+        if self._error is not None:
+            raise self._error
 
 
 class _Wakeups:

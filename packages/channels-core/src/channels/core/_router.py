@@ -53,7 +53,7 @@ class Router:
         self.changed: dict[str, None] = {}
         self.wake = Parking()  # where the reconciler waits for changes
         self.connected = asyncio.Event()
-        self.subscribers: WeakSet[Subscriber] = WeakSet()  # those without a channel too
+        self._apart: WeakSet[Subscriber] = WeakSet()  # those who may be in no channel
         self._backend = backend
         self._on_gap = on_gap
         self._on_connect = on_connect
@@ -64,25 +64,29 @@ class Router:
 
     # -- what is wanted --------------------------------------------------------------------
 
-    def enter(self, subscriber: Subscriber, name: str, join: Join) -> bool:
-        """Let ``subscriber`` into a channel; False where it is in already.
+    def enter(self, subscriber: Subscriber, names: Iterable[str], join: Join) -> None:
+        """Let ``subscriber`` into channels that it is not in.
 
-        The join is told once the broker has confirmed the channel, which may be at once.
+        The join is told of each once the broker has confirmed it, which may be at once.
         """
-        channel = self.channels.get(name)
-        if channel is None:
-            channel = self.channels[name] = Channel(name)
-        elif channel.knows(subscriber):
-            return False
-        channel.waiting[subscriber] = join
-        if channel.confirmed:
-            channel.confirm()
-        else:
-            self.change((name,))
-        return True
+        if not names:
+            self._apart.add(subscriber)
+        for name in names:
+            channel = self.channels.get(name)
+            if channel is None:
+                channel = self.channels[name] = Channel(name)
+            channel.expect(subscriber, join)
+            if channel.confirmed:
+                channel.confirm()
+            else:
+                self.changed[name] = None
+        if self.changed:
+            self.wake.wake()
 
     def leave(self, subscriber: Subscriber, names: Iterable[str]) -> None:
         """Take ``subscriber`` out of channels; those that it was not in are passed over."""
+        if subscriber.end_reason is None:
+            self._apart.add(subscriber)
         for name in names:
             channel = self.channels.get(name)
             if channel is None:
@@ -132,11 +136,12 @@ class Router:
 
     def confirm(self, tops: Mapping[str, Position | None]) -> None:
         """Note that channels are subscribed, and what their records' tops were then."""
+        keeps_history = self._backend.keeps_history
         for name, top in tops.items():
             channel = self.channels.get(name)
             if channel is None:
                 continue
-            if not self._backend.keeps_history:
+            if not keeps_history:
                 if channel.was_confirmed:
                     self._gap(channel)
                     self._take_early(channel)
@@ -352,10 +357,13 @@ class Router:
         self._closed = True
         if self._repairer is not None:
             self._repairer.cancel()
+        subscribers = dict.fromkeys(self._apart)
         for channel in self.channels.values():
             for join in list(channel.waiting.values()):
                 join.fail(error)
-        for subscriber in list(self.subscribers):
+            for part in (channel.members, channel.joining, channel.waiting):
+                subscribers |= dict.fromkeys(part)
+        for subscriber in subscribers:
             subscriber.end("stopped")
 
     async def close(self) -> None:
