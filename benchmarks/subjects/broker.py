@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from statistics import median, quantiles
-from typing import Literal
+from typing import Any, Literal
 
 PAYLOAD = b"x" * 100
 PACE = 0.02
@@ -31,12 +31,14 @@ class Client:
 
     Attributes:
         publish: Publishes to a channel, and returns when the broker has it.
-        subscribe: Subscribes to channels and gives the stream, once the library says it is
+        subscribe: Subscribes to channels; gives what the library gives, once it says it is
             subscribed.
+        stream: Makes the stream of events of that, which by default is one.
     """
 
     publish: Callable[[bytes, str], Awaitable[object]]
-    subscribe: Callable[[Sequence[str]], Awaitable[AsyncIterator[bytes]]]
+    subscribe: Callable[[Sequence[str]], Awaitable[Any]]
+    stream: Callable[[Any], AsyncIterator[bytes]] = aiter
 
 
 def opened(library: str, kind: str) -> AbstractAsyncContextManager[Client]:
@@ -106,7 +108,8 @@ async def flood(library: str, kind: str, events: int) -> dict[str, float]:
             async for _ in stream:
                 received += 1
 
-        receiving = asyncio.create_task(receive(await client.subscribe([name])))
+        stream = client.stream(await client.subscribe([name]))
+        receiving = asyncio.create_task(receive(stream))
         await asyncio.sleep(0.1)
         cpu = time.process_time()
         publisher = start_publisher(library, kind, name, events)
@@ -165,7 +168,7 @@ async def latency(library: str, kind: str, rate: float, seconds: float) -> dict[
     """
     async with opened(library, kind) as client:
         name = channel_name()
-        stream = await client.subscribe([name])
+        stream = client.stream(await client.subscribe([name]))
         latencies: list[float] = []
 
         async def receive() -> None:
@@ -212,7 +215,9 @@ async def subscribe(
         if way == "one call":
             await client.subscribe(names)
         elif way == "at once":
-            await asyncio.gather(*(client.subscribe([each]) for each in names))
+            subscribing = [asyncio.create_task(client.subscribe([each])) for each in names]
+            for task in subscribing:
+                await task
         else:
             for each in names:
                 await client.subscribe([each])

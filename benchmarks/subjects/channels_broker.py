@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from benchmarks.subjects.broker import Client
-from channels.core import ChannelsPlugin
+from channels.core import ChannelsPlugin, Subscriber
 
 
 @asynccontextmanager
@@ -18,8 +18,4 @@ async def opened(url: str, kind: str) -> AsyncIterator[Client]:
         arbitrary_channels_allowed=True,
         require_broker=True,
     ) as plugin:
-
-        async def subscribe(channels: Sequence[str]) -> AsyncIterator[bytes]:
-            return (await plugin.subscribe(channels)).iter_events()
-
-        yield Client(plugin.wait_published, subscribe)
+        yield Client(plugin.wait_published, plugin.subscribe, Subscriber.iter_events)

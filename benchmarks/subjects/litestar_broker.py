@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from litestar.channels import ChannelsBackend, ChannelsPlugin
+from litestar.channels import ChannelsBackend, ChannelsPlugin, Subscriber
 
 from benchmarks.subjects.broker import Client
 
@@ -17,11 +17,7 @@ async def opened(url: str, kind: str) -> AsyncIterator[Client]:
         plugin = await stack.enter_async_context(
             ChannelsPlugin(backend, arbitrary_channels_allowed=True)
         )
-
-        async def subscribe(channels: Sequence[str]) -> AsyncIterator[bytes]:
-            return (await plugin.subscribe(channels)).iter_events()
-
-        yield Client(plugin.wait_published, subscribe)
+        yield Client(plugin.wait_published, plugin.subscribe, Subscriber.iter_events)
 
 
 async def _backend(url: str, kind: str, stack: AsyncExitStack) -> ChannelsBackend:

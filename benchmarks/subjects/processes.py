@@ -71,7 +71,7 @@ async def run(
         "core": "measured",
     }
     async with broker.opened(library, kind) as client, asyncio.timeout(2 * PATIENCE):
-        ready = await client.subscribe([f"{name}-ready"])
+        ready = client.stream(await client.subscribe([f"{name}-ready"]))
         started = [
             await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "benchmarks.worker"),
@@ -98,7 +98,7 @@ async def publish_when_told(
 ) -> dict[str, float]:
     """Publish for so long, when told to."""
     async with broker.opened(library, kind) as client:
-        go = await client.subscribe([f"{name}-go"])
+        go = client.stream(await client.subscribe([f"{name}-go"]))
         await client.publish(b"", f"{name}-ready")
         await anext(go)
         return await broker.publish_for(client, [name], publishers, seconds)
@@ -107,7 +107,7 @@ async def publish_when_told(
 async def receive_all(library: str, kind: str, name: str, events: int) -> dict[str, float]:
     """Receive so many events."""
     async with broker.opened(library, kind) as client, asyncio.timeout(PATIENCE):
-        stream = await client.subscribe([name])
+        stream = client.stream(await client.subscribe([name]))
         await client.publish(b"", f"{name}-ready")
         received, cpu = 0, time.process_time()
         async for _ in stream:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -137,6 +139,27 @@ async def test_who_left_all_its_channels_by_name_is_ended_by_the_stop_too() -> N
         await asyncio.sleep(0)
     assert await asyncio.wait_for(waits, 5) == []
     assert (left.end_reason, never.end_reason) == ("stopped", "stopped")
+
+
+async def test_who_left_all_its_channels_by_name_and_is_let_go_is_held_by_nothing() -> None:
+    async with Plugin() as plugin:
+        left, never = await plugin.subscribe("a"), await plugin.subscribe([])
+        await plugin.unsubscribe(left, "a")
+        gone = weakref.ref(left), weakref.ref(never)
+        del left, never
+        await plugin.subscribe("b")  # the channel that was left is gone with this
+        gc.collect()
+        assert [subscriber() for subscriber in gone] == [None, None]
+
+
+async def test_who_joins_a_channel_again_with_history_gets_nothing_twice() -> None:
+    async with Plugin() as plugin:
+        await plugin.fill(2, "a")
+        subscriber = await plugin.subscribe("a", history=-1)
+        await plugin.fill(2, "b", first=2)
+        assert await plugin.subscribe(["a", "b"], history=-1, subscriber=subscriber) is subscriber
+        assert sorted(await take(subscriber, 4)) == numbers(range(4))
+        assert subscriber.qsize == 0
 
 
 async def test_a_join_that_the_stop_meets_while_it_reads_fails() -> None:

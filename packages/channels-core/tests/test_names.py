@@ -80,5 +80,6 @@ def test_bytes_are_no_name() -> None:
 
 
 def test_names_that_cannot_be_compared_are_refused_by_name() -> None:
-    with pytest.raises(InvalidChannelNameError, match=r"\['a'\] is list, not str"):
-        expand(["b", ["a"]])  # type: ignore[list-item]
+    for channels in (["b", ["a"]], [["a"]]):
+        with pytest.raises(InvalidChannelNameError, match=r"\['a'\] is list, not str"):
+            expand(channels)  # type: ignore[arg-type]

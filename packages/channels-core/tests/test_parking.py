@@ -99,6 +99,19 @@ async def test_an_error_stays_with_its_task() -> None:
     assert log == [("fine", "fine")]
 
 
+async def test_who_is_woken_with_an_error_raises_it_and_is_not_followed_by_it() -> None:
+    parking, log = Parking(), []
+    parking.wake(ValueError("nobody waits"))
+    for error in (ValueError("mine"), None):
+        task = asyncio.create_task(park(parking, log, "x"), name="x")
+        await asyncio.sleep(0)
+        parking.wake(error)
+        parking.wake(ValueError("too late"))
+        await asyncio.wait([task])
+        assert task.exception() is error
+    assert log == [("x", "x")]
+
+
 async def test_it_can_be_used_again_and_again() -> None:
     parking = Parking()
     count = 0

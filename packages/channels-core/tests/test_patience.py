@@ -6,15 +6,24 @@ import asyncio
 
 import pytest
 
+from channels.core._parking import Parking
 from channels.core._patience import Patience
 from kit import virtual_clock
 
 
-async def begin(patience: Patience) -> tuple[asyncio.Future[None], asyncio.Task[None]]:
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(patience.wait(future))
+async def begin(patience: Patience) -> tuple[Parking, asyncio.Task[None]]:
+    parking = Parking()
+
+    async def wait() -> None:
+        patience.begin(parking)
+        try:
+            await parking
+        finally:
+            patience.end(parking)
+
+    task = asyncio.create_task(wait())
     await asyncio.sleep(0)
-    return future, task
+    return parking, task
 
 
 def test_each_is_overdue_at_its_own_time() -> None:
@@ -44,7 +53,7 @@ def test_who_is_done_or_cancelled_is_left_alone() -> None:
         _, cancelled = await begin(patience)
         await asyncio.sleep(4)
         _, overdue = await begin(patience)
-        first.set_result(None)
+        first.wake()
         cancelled.cancel()
         await done
         await asyncio.wait([overdue])

@@ -55,7 +55,29 @@ def test_python_parser_reads_whatever_the_pieces(sent: list[object], piece: int)
     assert repr(got[parser]) == repr(got[reference]) == repr(sent)
 
 
-@pytest.mark.parametrize("nonsense", [b"HTTP/1.1 400\r\n", b"$x\r\n", b"*1\r\n:x\r\n", b"\r\n"])
+@pytest.mark.parametrize("value", [b"\r\n", b"\r\r\n\n", b"a\r\n\r\nb\r", b"\n$1\r\nx"])
+def test_python_parser_keeps_line_ends_wherever_it_is_cut(value: bytes) -> None:
+    data = encode([value, 1, [value]])
+    for cut in range(len(data) + 1):
+        parser, got = PythonParser(), []
+        for piece in (data[:cut], data[cut:]):
+            parser.feed(piece)
+            while (reply := parser.gets()) is not NOT_ENOUGH:
+                got.append(reply)
+        assert got == [[value, 1, [value]]]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"HTTP/1.1 400\r\n",
+        b"$x\r\n",
+        b"*1\r\n:x\r\n",
+        b"\r\n",
+        b"$1\r\nab\r\n",
+        b"$2\r\na\r\nb\r\n",
+    ],
+)
 def test_python_parser_refuses_nonsense(nonsense: bytes) -> None:
     parser = PythonParser()
     parser.feed(nonsense)

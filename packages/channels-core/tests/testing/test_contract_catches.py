@@ -78,7 +78,7 @@ CAUGHT: list[tuple[type[mutants.Mutant], str, tuple[Any, ...], str]] = [
         mutants.ReversesBatches,
         "test_order_is_kept_over_many_batches",
         (),
-        r"number 0 is b'999' instead of b'0'",
+        r"number 0 is b'\d+' instead of b'0'",
     ),
     (mutants.DeliversTwice, "test_publisher_hears_itself", (), r"repeated: 1"),
     (mutants.MergesEqualEvents, "test_equal_events_all_arrive", (), r"missing: 5"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from channels.core._errors import SubscriberStateError
 from channels.core._event import BEGINNING, Event, Gap, Position, before, follows, is_newer
@@ -18,6 +18,9 @@ MAX_DEAD = 8
 """Epochs remembered per channel of which nothing is delivered any more."""
 
 _EMPTY: Final[list[Event]] = []  # for all that hold nothing; nothing is added to it
+_NOBODY: Final[dict[Subscriber, Any]] = {}  # the same
+
+T = TypeVar("T")
 
 
 class Join(Protocol):
@@ -108,11 +111,11 @@ class Channel:
     def __init__(self, name: str) -> None:
         self.name = name
         self.position: Position | None = None
-        self.members: dict[Subscriber, Group | None] = {}
+        self.members: dict[Subscriber, Group | None] = _NOBODY
         self._parts: dict[Group | None, dict[Subscriber, Any]] = {}
-        self.starts: dict[Subscriber, Position] = {}
-        self.joining: dict[Subscriber, Gate] = {}
-        self.waiting: dict[Subscriber, Join] = {}
+        self.starts: dict[Subscriber, Position] = _NOBODY
+        self.joining: dict[Subscriber, Gate] = _NOBODY
+        self.waiting: dict[Subscriber, Join] = _NOBODY
         self.confirmed = False
         self.was_confirmed = False
         self.busy = False
@@ -143,20 +146,22 @@ class Channel:
         yield from self.joining
         yield from self.waiting
 
-    def knows(self, subscriber: Subscriber) -> bool:
-        return (
-            subscriber in self.members or subscriber in self.joining or subscriber in self.waiting
-        )
-
     # -- members ---------------------------------------------------------------------------
+
+    def expect(self, subscriber: Subscriber, join: Join) -> None:
+        """Let ``subscriber`` in when the channel is confirmed, and tell the join."""
+        if self.waiting:
+            self.waiting[subscriber] = join
+        else:
+            self.waiting = {subscriber: join}
 
     def confirm(self) -> None:
         """Let those in who waited for the broker's word."""
         self.confirmed = self.was_confirmed = True
-        waiting, self.waiting = self.waiting, {}
+        waiting, self.waiting = self.waiting, _NOBODY
         for subscriber, join in waiting.items():
             if join.reads(self.name):
-                self.joining[subscriber] = Gate(MAX_HELD)
+                self.joining = _put(self.joining, subscriber, Gate(MAX_HELD))
             else:
                 self.admit(subscriber)
             join.confirm(self.name)
@@ -171,9 +176,13 @@ class Channel:
         self.joining.pop(subscriber, None)
         subscriber.joined(self.name, self, handed or self.position)
         if self.position is not None:
-            self.starts[subscriber] = self.position
+            self.note_start(subscriber, self.position)
         self._enlist(subscriber)
         self._snapshot = None
+
+    def note_start(self, subscriber: Subscriber, position: Position) -> None:
+        """Note where in the channel what ``subscriber`` gets begins."""
+        self.starts = _put(self.starts, subscriber, position)
 
     def dismiss(self, subscriber: Subscriber) -> None:
         if (join := self.waiting.pop(subscriber, None)) is not None:
@@ -193,7 +202,7 @@ class Channel:
             held = [*held, *self.fan_out.events]
         gate.see(held)
         self.dismiss(subscriber)
-        self.joining[subscriber] = gate
+        self.joining = _put(self.joining, subscriber, gate)
         return gate
 
     def retarget(self, subscriber: Subscriber) -> None:
@@ -204,7 +213,7 @@ class Channel:
     def _enlist(self, subscriber: Subscriber) -> Target:
         target = subscriber.target()
         group, server = enlist(target)
-        self.members[subscriber] = group
+        self.members = _put(self.members, subscriber, group)
         self._parts.setdefault(group, {})[subscriber] = server
         return target
 
@@ -344,6 +353,14 @@ class Channel:
                 subscriber.tell_gap(self.name)
             elif subscriber.tells_gaps:
                 gate.held.append(Gap(channel=self.name))
+
+
+def _put(table: dict[Subscriber, T], subscriber: Subscriber, value: T) -> dict[Subscriber, T]:
+    """Return ``table`` with ``value`` in it; the one that all share stays empty."""
+    if not table:
+        return {subscriber: value}
+    table[subscriber] = value
+    return table
 
 
 def _add(held: list[Event], events: Sequence[Event]) -> list[Event]:

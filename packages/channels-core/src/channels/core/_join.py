@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Awaitable, Collection, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Collection, Generator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from channels.core._backend import History, HistoryRequest
 from channels.core._channel import Channel, Gate
 from channels.core._errors import BackendUnavailable, NotRunningError, SubscriberStateError
 from channels.core._event import BEGINNING, Event, Gap, Position, before
+from channels.core._parking import Parking
 from channels.core._patience import Patience
 from channels.core._router import Router
 from channels.core._subscriber import Subscriber
@@ -22,19 +23,21 @@ MAX_READS = 5
 """How often a history is read while publishers overflow the gate, before a gap is told."""
 
 
-class Joining:
+class Joining(Parking):
     """One subscribe(): waits for the broker, then reads history; leaves nothing behind if it fails.
+
+    Awaited once, by a task that is parked here until the last of the channels is confirmed.
 
     Args:
         router: Where the channels are.
         subscriber: Who joins.
-        requests: For each channel, the history to read; None: none.
+        names: The channels, none of which it is in.
+        requests: For some of them, the history to read.
         patience: How long it may take.
     """
 
     __slots__ = (
-        "_done",
-        "_incomplete",
+        "_names",
         "_patience",
         "_requests",
         "_router",
@@ -46,30 +49,30 @@ class Joining:
         self,
         router: Router,
         subscriber: Subscriber,
-        requests: Mapping[str, HistoryRequest | None],
+        names: Collection[str],
+        requests: Mapping[str, HistoryRequest],
         patience: Patience,
     ) -> None:
+        super().__init__(router.wake)
         self._router = router
         self._subscriber = subscriber
+        self._names = names
         self._requests = requests
         self._patience = patience
-        self._incomplete: Collection[str] = ()
-        self._unconfirmed = len(requests)
-        self._done: asyncio.Future[None] | None = None
+        self._unconfirmed = len(names)
 
     def reads(self, channel: str) -> bool:
-        return self._requests[channel] is not None
+        return channel in self._requests
 
     def confirm(self, channel: str) -> None:
         self._unconfirmed -= 1
-        if not self._unconfirmed and self._done is not None and not self._done.done():
-            self._done.set_result(None)
+        if not self._unconfirmed:
+            self.wake()
 
     def fail(self, error: Exception) -> None:
-        if self._done is not None and not self._done.done():
-            self._done.set_exception(error)
+        self.wake(error)
 
-    async def run(self) -> None:
+    def __await__(self) -> Generator[Any, None, None]:
         """Join.
 
         Raises:
@@ -78,41 +81,33 @@ class Joining:
             NotRunningError: The plugin stopped.
             SubscriberStateError: The subscriber was unsubscribed meanwhile.
         """
-        entered: list[str] = []
-        loop = self._patience.loop
-        deadline = loop.time() + self._patience.seconds
-        if not self._requests:
-            self._router.homeless.add(self._subscriber)
+        deadline = self._patience.begin(self)
         try:
-            for name in self._requests:
-                if self._router.enter(self._subscriber, name, self):
-                    entered.append(name)
-                else:
-                    self._unconfirmed -= 1
+            self._router.enter(self._subscriber, self._names, self)
             if self._unconfirmed:
-                self._done = loop.create_future()
-                await self._patience.wait(self._done)
-            wanted = list(filter(self.reads, entered))
-            if wanted:
-                async with asyncio.timeout_at(deadline):
-                    await self._read_history(wanted)
+                yield from super().__await__()
+            if self._requests:
+                yield from self._read_history(deadline).__await__()
             self._check_alive()
         except BaseException:
-            self._router.leave(self._subscriber, entered)
-            self._router.homeless.add(self._subscriber)
-            self._subscriber.left(entered)
+            self._router.leave(self._subscriber, self._names)
+            self._subscriber.left(self._names)
             raise
         finally:
-            if self._done is not None and self._done.done() and not self._done.cancelled():
-                self._done.exception()
+            self._patience.end(self)
 
     def _check_alive(self) -> None:
-        if self._subscriber.end_reason == "stopped":
+        reason = self._subscriber.end_reason
+        if reason == "stopped":
             raise NotRunningError("the plugin stopped")
-        if self._subscriber.end_reason == "unsubscribed":
+        if reason == "unsubscribed":
             raise SubscriberStateError("the subscriber was unsubscribed while it joined channels")
 
-    async def _read_history(self, names: list[str]) -> None:
+    async def _read_history(self, deadline: float) -> None:
+        async with asyncio.timeout_at(deadline):
+            await self._replay(list(filter(self.reads, self._names)))
+
+    async def _replay(self, names: list[str]) -> None:
         """Read until each history meets what its gate holds; then let the subscriber in."""
         read: dict[str, list[Event]] = {name: [] for name in names}
         tops: dict[str, Position | None] = {}
@@ -145,16 +140,16 @@ class Joining:
         self._note_recovery(names, incomplete)
         replay: list[Event] = []
         for name in names:
-            replay += self._enter_live(name, read[name], tops.get(name))
+            replay += self._enter_live(name, read[name], tops.get(name), name in incomplete)
         tells_gaps = self._subscriber.tells_gaps
         self._subscriber.replay(
             event for event in replay if tells_gaps or not isinstance(event, Gap)
         )
 
     def _next_request(self, name: str, tops: Mapping[str, Position | None]) -> HistoryRequest:
-        request = self._requests[name]
-        assert request is not None
-        return request if name not in tops else HistoryRequest(name, since=tops[name] or BEGINNING)
+        if name in tops:
+            return HistoryRequest(name, since=tops[name] or BEGINNING)
+        return self._requests[name]
 
     def _is_met(self, name: str, tops: Mapping[str, Position | None]) -> bool:
         """Tell whether what was read goes up to what the gate holds."""
@@ -175,22 +170,23 @@ class Joining:
             raise SubscriberStateError(f"unsubscribed from {name!r} while joining it")
         return channel
 
-    def _enter_live(self, name: str, read: list[Event], top: Position | None) -> list[Event]:
+    def _enter_live(
+        self, name: str, read: list[Event], top: Position | None, is_incomplete: bool
+    ) -> list[Event]:
         """Return what comes before the channel's next event, and let that one in."""
         channel = self._channel(name)
         events = read + self._gate(name).take_beyond(top)
-        request = self._requests[name]
+        since = self._requests[name].since
         positions = [event.position for event in events if event.position is not None]
-        if request is not None and request.since is not None and name not in self._incomplete:
-            handed: Position | None = request.since
+        if since is not None and not is_incomplete:
+            handed: Position | None = since
         else:
             handed = before(positions[0]) if positions else top
         enter(channel, self._subscriber, top, handed)
         return events
 
     def _note_recovery(self, names: list[str], incomplete: set[str]) -> None:
-        self._incomplete = incomplete
-        asked = {name for name in names if (request := self._requests[name]) and request.since}
+        asked = {name for name in names if self._requests[name].since}
         if asked:
             before = self._subscriber.unrecovered - asked
             self._subscriber.unrecovered = before | (asked & incomplete)
@@ -232,7 +228,7 @@ async def put_history(
         if events and subscriber in channel.members:
             await _put_before_live(router, subscriber, channel, events, patience)
             if start is not None and subscriber in channel.members:
-                channel.starts[subscriber] = start
+                channel.note_start(subscriber, start)
 
 
 def _joined(router: Router, subscriber: Subscriber, name: str) -> Channel:

@@ -51,6 +51,8 @@ def expand(channels: str | Iterable[str]) -> list[str]:
     except TypeError:
         why = "is neither text nor an iterable of texts"
         raise InvalidChannelNameError(channels, why) from None
+    if len(names) == 1 and isinstance(names[0], str):
+        return names
     try:
         return list(dict.fromkeys(names))
     except TypeError:

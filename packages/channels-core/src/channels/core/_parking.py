@@ -23,6 +23,9 @@ FEW = 64
 class Parking:
     """Awaited by one task at a time, again and again; belongs to the loop it is made on.
 
+    Args:
+        beside: One of the same loop, which saves looking it up.
+
     A future-like object as asyncio defines it (see :func:`asyncio.isfuture`). A task that awaits it
     hands over its own wake-up to be called: when it goes on it is the current task, in its own
     context, and can be cancelled like any other.
@@ -35,6 +38,7 @@ class Parking:
 
     __slots__ = (
         "_asyncio_future_blocking",
+        "_error",
         "_state",
         "_wakeups",
         "context",
@@ -43,14 +47,18 @@ class Parking:
         "resume",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Parking | None = None) -> None:
         self.is_taken = False
         self._asyncio_future_blocking = False
         self.resume: Callable[[Any], object] | None = None
         self.context: Context | None = None
-        self._state: Literal["free", "taken", "woken", "cancelled"] = "free"
-        self.loop = asyncio.get_running_loop()
-        self._wakeups = _Wakeups.of(self.loop)
+        self._state: Literal["free", "taken", "woken"] = "free"
+        self._error: BaseException | None = None
+        if beside is None:
+            self.loop = asyncio.get_running_loop()
+            self._wakeups = _Wakeups.of(self.loop)
+        else:
+            self.loop, self._wakeups = beside.loop, beside._wakeups
 
     def __await__(self) -> Generator[Parking, None, None]:
         self._state = "taken"
@@ -60,12 +68,17 @@ class Parking:
         finally:
             self._state = "free"
             self.is_taken = False
-            self.resume = self.context = None
+            self.resume = self.context = self._error = None
 
-    def wake(self) -> None:
-        """Let the task that waits here, if any, go on soon, but not before this returns."""
+    def wake(self, error: BaseException | None = None) -> None:
+        """Let the task that waits here, if any, go on soon, but not before this returns.
+
+        Args:
+            error: What is raised in it. Default: nothing.
+        """
         if self._state == "taken":
             self._state = "woken"
+            self._error = error
             if self._wakeups.is_due:  # what add() does, without the call: once per delivery
                 self._wakeups.woken.append(self)
             else:
@@ -85,13 +98,12 @@ class Parking:
     def cancel(self, msg: str | None = None) -> bool:
         if self._state != "taken":
             return False  # the task then raises in itself when it goes on
-        self._state = "cancelled"
-        self._wakeups.add(self)
+        self.wake(asyncio.CancelledError())
         return True
 
     def result(self) -> None:
-        if self._state == "cancelled":
-            raise asyncio.CancelledError
+        if self._error is not None:
+            raise self._error
 
 
 class _Wakeups:

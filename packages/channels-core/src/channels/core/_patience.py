@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from channels.core._parking import Parking
+
 
 class Patience:
-    """Bounds how long futures are waited for, each equally long.
+    """Bounds how long those who are parked wait, each equally long.
 
     The first to begin is the first to be overdue, so one timer is enough, and it need not be
-    touched when a future is done in time, as nearly all are. Ten thousand ``asyncio.timeout`` are
+    touched when one ends in time, as nearly all do. Ten thousand ``asyncio.timeout`` are
     ten thousand timers, made and cancelled.
 
     Args:
@@ -19,22 +21,23 @@ class Patience:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.loop = asyncio.get_running_loop()
-        self._deadlines: dict[asyncio.Future[None], float] = {}
+        self._deadlines: dict[Parking, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def wait(self, future: asyncio.Future[None]) -> None:
-        """Wait for ``future``, which nobody else does.
+    def begin(self, parking: Parking) -> float:
+        """Wake who is parked there with a :class:`TimeoutError` if it is there for too long.
 
-        Raises:
-            TimeoutError: It was not done in time.
+        Returns:
+            When that is, in the time of the loop.
         """
-        self._deadlines[future] = deadline = self.loop.time() + self.seconds
+        self._deadlines[parking] = deadline = self.loop.time() + self.seconds
         if self._timer is None:
             self._timer = self.loop.call_at(deadline, self._look)
-        try:
-            await future
-        finally:
-            del self._deadlines[future]
+        return deadline
+
+    def end(self, parking: Parking) -> None:
+        """Look after it no more; each that began has to end."""
+        del self._deadlines[parking]
 
     def close(self) -> None:
         """Leave no timer behind; nobody waits any more."""
@@ -44,9 +47,8 @@ class Patience:
     def _look(self) -> None:
         self._timer = None
         now = self.loop.time()
-        for future, deadline in self._deadlines.items():
+        for parking, deadline in self._deadlines.items():
             if deadline > now:
                 self._timer = self.loop.call_at(deadline, self._look)
                 return
-            if not future.done():
-                future.set_exception(TimeoutError())
+            parking.wake(TimeoutError())

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from channels.core._backend import ChannelsBackend, HistoryRequest, Message
 from channels.core._backlog import BacklogStrategy, check_backlog
@@ -33,6 +33,8 @@ from channels.core._subscriber import Subscriber
 from channels.core.options import check_callable, check_count, check_flag, check_seconds
 
 logger = logging.getLogger("channels")
+
+_NO_HISTORY: Final[Mapping[str, HistoryRequest]] = {}
 
 
 class ChannelsPlugin:
@@ -313,10 +315,11 @@ class ChannelsPlugin:
         try:
             if subscriber is None:
                 subscriber = self._make_subscriber(gaps, max_backlog_bytes)
-                await Joining(link.router, subscriber, requests, link.patience).run()
+                await Joining(link.router, subscriber, names, requests, link.patience)
             else:
                 async with asyncio.timeout(self._subscribe_timeout), subscriber.turn():
-                    await Joining(link.router, subscriber, requests, link.patience).run()
+                    new = [name for name in names if subscriber.place(name) is None]
+                    await Joining(link.router, subscriber, new, requests, link.patience)
         except TimeoutError:
             reason = "" if link.outage is None else f": {link.outage}"
             raise BackendUnavailable(
@@ -343,8 +346,6 @@ class ChannelsPlugin:
             subscriber.end("unsubscribed")
         if self._link is not None:
             self._link.router.leave(subscriber, names)
-            if channels is not None:
-                self._link.router.homeless.add(subscriber)
         if channels is None:
             subscriber.left_all()
         else:
@@ -440,7 +441,10 @@ class ChannelsPlugin:
         names: Sequence[str],
         history: int | None,
         since: str | Mapping[str, str | None] | None,
-    ) -> dict[str, HistoryRequest | None]:
+    ) -> Mapping[str, HistoryRequest]:
+        """Return what is to be read, for those of the channels of which something is."""
+        if history is None and since is None:
+            return _NO_HISTORY
         if history is not None:
             check_count(-1, takes="how many events, or -1 for all kept", history=history)
         if isinstance(since, str):
@@ -464,9 +468,8 @@ class ChannelsPlugin:
             name: HistoryRequest(name, since=positions[name])
             if name in positions
             else HistoryRequest(name, limit)
-            if history
-            else None
             for name in names
+            if history or name in positions
         }
 
     # -- what is told ----------------------------------------------------------------------

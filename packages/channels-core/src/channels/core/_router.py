@@ -55,7 +55,7 @@ class Router:
         self.changed: dict[str, None] = {}
         self.wake = Parking()  # where the reconciler waits for changes
         self.connected = asyncio.Event()
-        self.homeless: WeakSet[Subscriber] = WeakSet()  # who may be in no channel, and lives
+        self._apart: WeakSet[Subscriber] = WeakSet()  # those who may be in no channel
         self._backend = backend
         self._on_gap = on_gap
         self._on_connect = on_connect
@@ -66,29 +66,33 @@ class Router:
 
     # -- what is wanted --------------------------------------------------------------------
 
-    def enter(self, subscriber: Subscriber, name: str, join: Join) -> bool:
-        """Let ``subscriber`` into a channel; False where it is in already.
+    def enter(self, subscriber: Subscriber, names: Iterable[str], join: Join) -> None:
+        """Let ``subscriber`` into channels that it is not in.
 
-        The join is told once the broker has confirmed the channel, which may be at once.
+        The join is told of each once the broker has confirmed it, which may be at once.
 
         Raises:
             NotRunningError: The plugin stopped.
         """
         self._check_open()
-        channel = self.channels.get(name)
-        if channel is None:
-            channel = self.channels[name] = Channel(name)
-        elif channel.knows(subscriber):
-            return False
-        channel.waiting[subscriber] = join
-        if channel.confirmed:
-            channel.confirm()
-        else:
-            self.change((name,))
-        return True
+        if not names:
+            self._apart.add(subscriber)
+        for name in names:
+            channel = self.channels.get(name)
+            if channel is None:
+                channel = self.channels[name] = Channel(name)
+            channel.expect(subscriber, join)
+            if channel.confirmed:
+                channel.confirm()
+            else:
+                self.changed[name] = None
+        if self.changed:
+            self.wake.wake()
 
     def leave(self, subscriber: Subscriber, names: Iterable[str]) -> None:
         """Take ``subscriber`` out of channels; those that it was not in are passed over."""
+        if subscriber.end_reason is None:
+            self._apart.add(subscriber)
         for name in names:
             channel = self.channels.get(name)
             if channel is None:
@@ -138,11 +142,12 @@ class Router:
 
     def confirm(self, tops: Mapping[str, Position | None]) -> None:
         """Note that channels are subscribed, and what their records' tops were then."""
+        keeps_history = self._backend.keeps_history
         for name, top in tops.items():
             channel = self.channels.get(name)
             if channel is None:
                 continue
-            if not self._backend.keeps_history:
+            if not keeps_history:
                 if channel.was_confirmed:
                     self._gap(channel)
                     self._take_early(channel)
@@ -376,7 +381,7 @@ class Router:
                 channel.idle.set()
             for join in list(channel.waiting.values()):
                 join.fail(error)
-        for subscriber in {*self.homeless, *self._subscribers()}:
+        for subscriber in {*self._apart, *self._subscribers()}:
             subscriber.end("stopped")
 
     def _subscribers(self) -> Iterator[Subscriber]:

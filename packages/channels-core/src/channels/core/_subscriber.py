@@ -46,6 +46,9 @@ class Place(Protocol):
         ...
 
 
+_NOWHERE: Final[dict[str, Place]] = {}  # for all that are in no channel; nothing is added to it
+
+
 class Subscriber(Backlog):
     """An event stream, consumed in one of three ways.
 
@@ -108,7 +111,7 @@ class Subscriber(Backlog):
         self._end_reason: EndReason | None = None
         self._turn: asyncio.Lock | None = None
         self._replayed: list[Event] | None = None
-        self._places: dict[str, Place] = {}
+        self._places = _NOWHERE
         self._positions: dict[str, Position] = {}
         self.recovered: bool | None = None
         self.unrecovered = _NONE
@@ -130,10 +133,10 @@ class Subscriber(Backlog):
         Raises:
             ConfigurationError: The limit is below 1.
         """
-        check_backlog(None, self._strategy, max_backlog_bytes)
         self._tells_gaps = tells_gaps
         self._on_drop = on_drop
         if max_backlog_bytes is not None:
+            check_backlog(None, self._strategy, max_backlog_bytes)
             self._max_bytes = max_backlog_bytes
 
     def turn(self) -> asyncio.Lock:
@@ -506,7 +509,10 @@ class Subscriber(Backlog):
 
     def joined(self, channel: str, place: Place, position: Position | None) -> None:
         """Note a channel that it is in, and how far its consumer is there."""
-        self._places[channel] = place
+        if self._places:
+            self._places[channel] = place
+        else:
+            self._places = {channel: place}
         if position is not None:
             self._positions[channel] = position
 
@@ -521,7 +527,7 @@ class Subscriber(Backlog):
 
     def left_all(self) -> None:
         """Forget all channels; the positions stay to be read."""
-        self._places = {}
+        self._places = _NOWHERE
 
     def end(self, reason: EndReason) -> None:
         """End the stream after what is queued; the first reason stays."""

@@ -207,8 +207,11 @@ class Connection:
             return
         # Who left while this was under way is in `changed` again; the next pass drops it. So is
         # what was lost meanwhile, maybe just after it was subscribed; the next pass adds it.
-        self._actual.update(name for name in names if name not in self._lost)
-        self._router.confirm({name: top for name, top in tops.items() if name not in self._lost})
+        self._actual.update(names)
+        if self._lost:
+            self._actual -= self._lost
+            tops = {name: top for name, top in tops.items() if name not in self._lost}
+        self._router.confirm(tops)
 
     def _refused(self, name: str, error: BackendException) -> None:
         self._router.refuse(name, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from channels.core import BackendException, BackendUnavailable
@@ -59,6 +59,7 @@ class Feed(Wire):
         super().__init__(server)
         self._receiver = receiver
         self._message = b"smessage" if sharded else b"message"
+        self._joined = b"ssubscribe" if sharded else b"subscribe"
         self._heartbeat = heartbeat
         self._requests: deque[_Request] = deque()
         self._leaving: Counter[bytes] = Counter()
@@ -102,17 +103,19 @@ class Feed(Wire):
             self._pinged = self._heard = self._loop.time()
             self._transport.resume_reading()  # type: ignore[attr-defined]
 
-    def received(self, replies: list[Reply]) -> None:
+    def received(self, replies: Iterator[Reply]) -> None:
         receiver = self._receiver
-        message = receiver.message
+        message, joined = receiver.message, receiver.joined
         for reply in replies:
-            # One comparison for what comes by the thousand; the rest may take its time.
-            if type(reply) is list and reply[0] == self._message:
-                message(reply[1], reply[2])  # type: ignore[arg-type]
-                continue
+            # A comparison each for what comes by the thousand; the rest may take its time.
+            if type(reply) is list:
+                if reply[0] == self._message:
+                    message(reply[1], reply[2])  # type: ignore[arg-type]
+                    continue
+                if reply[0] == self._joined:
+                    joined(reply[1], self)  # type: ignore[arg-type]
+                    continue
             match reply:
-                case [b"subscribe" | b"ssubscribe", bytes(topic), _]:
-                    receiver.joined(topic, self)
                 case [b"pong", _] | b"PONG":
                     self._answered()
                 case [b"sunsubscribe", bytes(topic), _] if not self._leaving[topic]:
@@ -178,5 +181,5 @@ def _commands(verb: bytes, groups: Iterable[Sequence[bytes]]) -> Iterable[bytes]
     for group in groups:
         for start in range(0, len(group), _NAMES_PER_COMMAND):
             topics = group[start : start + _NAMES_PER_COMMAND]
-            words = b"".join(map(argument, topics))
+            words = b"".join([b"$%d\r\n%b\r\n" % (len(topic), topic) for topic in topics])
             yield b"*%d\r\n%b%b" % (len(topics) + 1, argument(verb), words)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from binascii import crc_hqx
 from functools import lru_cache
 
-_ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 _CACHED = 10_000
 
 
@@ -20,25 +19,27 @@ class Keys:
     """
 
     def __init__(self, prefix: str, database: int) -> None:
-        self._prefix = f"{prefix.translate(_ESCAPES)}:".encode()
-        self._database = b"%d" % database
-        self.tag = lru_cache(_CACHED)(_tag)
+        self._prefix = tag(prefix) + b":"
+        self._open = self._prefix + b"{"
+        self._plain = b"}:p%d" % database
+        self._doorbell = b"}:d%d" % database
+        self.tag = lru_cache(_CACHED)(tag)
 
     def plain(self, channel: str) -> bytes:
         """The topic of a channel without a record."""
-        return b"%b{%b}:p%b" % (self._prefix, self.tag(channel), self._database)
+        return self._open + tag(channel) + self._plain
 
     def doorbell(self, channel: str) -> bytes:
         """The topic that carries the new entries of a channel's record."""
-        return b"%b{%b}:d%b" % (self._prefix, self.tag(channel), self._database)
+        return self._open + tag(channel) + self._doorbell
 
     def stream(self, channel: str) -> bytes:
         """The key of the record's events."""
-        return b"%b{%b}:s" % (self._prefix, self.tag(channel))
+        return self._open + self.tag(channel) + b"}:s"
 
     def meta(self, channel: str) -> bytes:
         """The key of the record's top and lineage; outlives the events."""
-        return b"%b{%b}:m" % (self._prefix, self.tag(channel))
+        return self._open + self.tag(channel) + b"}:m"
 
     def pattern(self) -> bytes:
         """A glob pattern that matches all keys of this prefix and hardly any other."""
@@ -47,13 +48,14 @@ class Keys:
 
     def owns(self, key: bytes) -> bool:
         """Tell whether a key is of this prefix."""
-        return key.startswith(self._prefix + b"{") and key.endswith((b"}:s", b"}:m"))
+        return key.startswith(self._open) and key.endswith((b"}:s", b"}:m"))
 
 
-def _tag(channel: str) -> bytes:
-    return channel.translate(_ESCAPES).encode()
+def tag(channel: str) -> bytes:
+    """The part of a channel's keys and topics that is its name."""
+    return channel.replace("%", "%25").replace("{", "%7B").replace("}", "%7D").encode()
 
 
-def slot(tag: bytes) -> int:
+def slot(hash_tag: bytes) -> int:
     """The slot of a cluster that a hash tag belongs to."""
-    return crc_hqx(tag, 0) % 16384
+    return crc_hqx(hash_tag, 0) % 16384

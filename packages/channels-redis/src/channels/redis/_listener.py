@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 
 from channels.core import BackendException, BackendUnavailable, Event, Lost, Position
 from channels.redis._feed import Feed
-from channels.redis._keys import slot
+from channels.redis._keys import slot, tag
 from channels.redis._servers import Servers
 
 _HIGH_WATER = 20_000
@@ -17,17 +17,20 @@ _MOVES = 3
 class Subscription:
     """What the listener knows of one channel."""
 
-    __slots__ = ("channel", "feed", "position", "seen", "tag", "topic")
+    __slots__ = ("channel", "feed", "position", "seen", "topic")
 
-    def __init__(self, channel: str, tag: bytes, topic: bytes) -> None:
+    def __init__(self, channel: str, topic: bytes) -> None:
         self.channel = channel
-        self.tag = tag
         self.topic = topic
         self.feed: Feed | None = None
         self.position: Position | None = None
         """The last that arrived, or the top at subscribing."""
         self.seen: bytes | None = None
         """The record's state when nothing was missing last."""
+
+    @property
+    def tag(self) -> bytes:
+        return tag(self.channel)
 
 
 Tops = Callable[[Sequence[Subscription]], Awaitable[Sequence[Position | None]]]
@@ -48,13 +51,13 @@ class RedisListener:
         self,
         servers: Servers,
         heartbeat: float,
-        name: Callable[[str], tuple[bytes, bytes]],
+        topic: Callable[[str], bytes],
         read: Read,
         tops: Tops | None = None,
     ) -> None:
         self._servers = servers
         self._heartbeat = heartbeat
-        self._name = name
+        self._topic = topic
         self._read = read
         self._tops = tops
         self._prefix = b"s" if servers.sharded else b""
@@ -88,10 +91,10 @@ class RedisListener:
     async def subscribe(self, channels: Sequence[str]) -> Mapping[str, Position | None]:
         wanted: list[Subscription] = []
         for channel in channels:
-            tag, topic = self._name(channel)
+            topic = self._topic(channel)
             subscription = self._subscriptions.get(topic)
             if subscription is None:
-                subscription = self._subscriptions[topic] = Subscription(channel, tag, topic)
+                subscription = self._subscriptions[topic] = Subscription(channel, topic)
             subscription.feed = None
             wanted.append(subscription)
         try:
@@ -107,7 +110,7 @@ class RedisListener:
     async def unsubscribe(self, channels: Sequence[str]) -> None:
         leaving: dict[Feed, list[Subscription]] = {}
         for channel in channels:
-            subscription = self._subscriptions.pop(self._name(channel)[1], None)
+            subscription = self._subscriptions.pop(self._topic(channel), None)
             if subscription is not None and subscription.feed is not None:
                 leaving.setdefault(subscription.feed, []).append(subscription)
         for feed, subscriptions in leaving.items():
@@ -193,7 +196,8 @@ class RedisListener:
     async def _join(self, wanted: Sequence[Subscription]) -> None:
         refused: BackendException | None = None
         for attempt in range(1, _MOVES + 1):
-            places = await self._servers.locate([each.tag for each in wanted])
+            tags = [each.tag if self._servers.sharded else b"" for each in wanted]
+            places = await self._servers.locate(tags)
             for address, group in places.items():
                 feed = await self._feed(address)
                 try:

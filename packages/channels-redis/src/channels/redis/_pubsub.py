@@ -92,13 +92,7 @@ class RedisChannelsPubSubBackend(RedisBackend):
         return None
 
     def _make_listener(self) -> RedisListener:
-        keys = self._keys
-        return RedisListener(
-            self._servers,
-            self._timing.heartbeat,
-            lambda channel: (keys.tag(channel), keys.plain(channel)),
-            _read,
-        )
+        return RedisListener(self._servers, self._timing.heartbeat, self._keys.plain, _read)
 
 
 def _read(subscription: Subscription, data: bytes) -> Event:

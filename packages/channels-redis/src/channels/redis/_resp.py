@@ -42,68 +42,102 @@ class Parser(Protocol):
 class PythonParser:
     """The parser for where hiredis is not installed.
 
-    Never reads a byte twice, except the head of the element that is not there whole.
+    Splits what arrived into lines, all at once; a value that has line ends in it is joined again.
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []
+        self._missing = 0
+        """How many bytes at least must come before there is more to read."""
+        self._lines: list[bytes] = []
         self._at = 0
-        self._open: list[tuple[list[Reply], int]] = []
+        self._tail = b""
+        """What came after the last line end."""
+        self._array: list[Reply] | None = None
+        """The innermost array that is not there whole."""
+        self._size = 0
+        self._outer: list[tuple[list[Reply], int]] = []
 
     def feed(self, data: bytes, /) -> None:
-        del self._buffer[: self._at]
-        self._at = 0
-        self._buffer += data
+        self._pieces.append(data)
+        self._missing -= len(data)
 
     def gets(self) -> object:
-        buffer = self._buffer
-        while True:
-            end = buffer.find(b"\r\n", self._at)
-            if end < 0:
+        if self._pieces:
+            if self._missing > 0:
                 return NOT_ENOUGH
-            kind, line, after = buffer[self._at], bytes(buffer[self._at + 1 : end]), end + 2
-            value: Reply
-            match chr(kind):
-                case "$" if line == b"-1":
-                    value = None
-                case "$":
-                    end = after + _number(line)
-                    if len(buffer) < end + 2:
-                        return NOT_ENOUGH
-                    value, after = bytes(buffer[after:end]), end + 2
-                case "*" if line == b"-1":
-                    value = None
-                case "*" if (size := _number(line)) > 0:
-                    self._open.append(([], size))
-                    self._at = after
-                    continue
-                case "*":
-                    value = []
-                case ":":
-                    value = _number(line)
-                case "+":
-                    value = line
-                case "-":
-                    value = ReplyError(line.decode(errors="replace"))
-                case _:
+            self._split()
+        lines, at, end = self._lines, self._at, len(self._lines)
+        array, size = self._array, self._size
+        value: Reply
+        try:
+            while at < end:
+                line = lines[at]
+                at += 1
+                kind = line[0]
+                if kind == _BULK:
+                    length = int(line[1:])
+                    if at < end and len(lines[at]) == length:
+                        value = lines[at]
+                        at += 1
+                    elif length < 0:
+                        value = None
+                    elif (used := self._measure(at, length)) > 0:
+                        value = b"\r\n".join(lines[at : at + used])
+                        at += used
+                    else:
+                        at -= 1
+                        break
+                elif kind == _ARRAY:
+                    if (length := int(line[1:])) > 0:
+                        if array is not None:
+                            self._outer.append((array, size))
+                        array, size = [], length
+                        continue
+                    value = [] if length == 0 else None
+                elif kind == _INTEGER:
+                    value = int(line[1:])
+                elif kind == _STATUS:
+                    value = line[1:]
+                elif kind == _ERROR:
+                    value = ReplyError(line[1:].decode(errors="replace"))
+                else:
                     raise ProtocolError(f"a reply cannot begin with {chr(kind)!r}")
-            self._at = after
-            while self._open:
-                items, size = self._open[-1]
-                items.append(value)
-                if len(items) < size:
-                    break
-                self._open.pop()
-                value = items
-            else:
-                return value
+                while array is not None:
+                    array.append(value)
+                    if len(array) < size:
+                        break
+                    value = array
+                    array, size = self._outer.pop() if self._outer else (None, 0)
+                else:
+                    self._at, self._array = at, None
+                    return value
+        except (ValueError, IndexError):
+            raise ProtocolError(f"{line!r:.40} is no reply") from None
+        self._at, self._array, self._size = at, array, size
+        return NOT_ENOUGH
+
+    def _split(self) -> None:
+        del self._lines[: self._at]
+        self._at = self._missing = 0
+        *lines, self._tail = b"".join((self._tail, *self._pieces)).split(b"\r\n")
+        self._lines += lines
+        self._pieces.clear()
+
+    def _measure(self, at: int, length: int) -> int:
+        """Return how many lines a value is that has line ends in it; 0: it is not there whole."""
+        for used in range(1, len(self._lines) - at + 1):
+            length -= len(self._lines[at + used - 1])
+            if length == 0:
+                return used
+            length -= 2
+            if length < 0:
+                raise ProtocolError("a value is longer than was said")
+        self._missing = length + 2 - len(self._tail)
+        return 0
 
 
-def _number(line: bytes) -> int:
-    try:
-        return int(line)
-    except ValueError:
-        raise ProtocolError(f"{line!r:.40} is not a number") from None
+_BULK, _ARRAY, _INTEGER, _STATUS, _ERROR = b"$*:+-"
 
 
 def make_parser() -> Parser:

@@ -226,11 +226,10 @@ class RedisChannelsStreamBackend(RedisBackend):
         return commands
 
     def _make_listener(self) -> RedisListener:
-        keys = self._keys
         return RedisListener(
             self._servers,
             self._timing.heartbeat,
-            lambda channel: (keys.tag(channel), keys.doorbell(channel)),
+            self._keys.doorbell,
             self._read_doorbell,
             self._note_tops,
         )

@@ -6,6 +6,7 @@ import asyncio
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from channels.redis._resp import (
@@ -68,8 +69,8 @@ class Wire(asyncio.Protocol):
             self.connection_lost(None)
 
     @abstractmethod
-    def received(self, replies: list[Reply]) -> None:
-        """Take replies that came together."""
+    def received(self, replies: Iterator[Reply]) -> None:
+        """Take replies that came together; each is parsed when it is asked for."""
 
     @abstractmethod
     def lost(self, reason: str) -> None:
@@ -77,15 +78,11 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
-        parser = self._parser
-        replies: list[Reply] = []
         try:
-            parser.feed(data)
-            while (reply := parser.gets()) is not NOT_ENOUGH:
-                replies.append(reply)  # type: ignore[arg-type]
+            self._parser.feed(data)
+            self.received(iter(self._parser.gets, NOT_ENOUGH))  # type: ignore[arg-type]
         except ProtocolError as exc:
             self.abort(f"{self.server.address} does not speak the Redis protocol: {exc}")
-        self.received(replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._closed.done():
@@ -176,21 +173,18 @@ class Pipeline(Wire):
             answers += [NotSent(reason)] * (len(commands) - sent)
         return answers
 
-    def received(self, replies: list[Reply]) -> None:
+    def received(self, replies: Iterator[Reply]) -> None:
         batches = self._batches
-        at = 0
-        while at < len(replies):
-            if not batches:
-                self.abort(f"{self.server.address} replied to what was not asked")
-                return
+        while batches:
             batch = batches[0]
-            before = len(batch.replies)
-            batch.replies += replies[at : at + batch.size - before]
-            at += len(batch.replies) - before
-            if len(batch.replies) == batch.size:
-                batches.popleft()
-                if not batch.done.done():
-                    batch.done.set_result(None)
+            batch.replies += islice(replies, batch.size - len(batch.replies))
+            if len(batch.replies) < batch.size:
+                return
+            batches.popleft()
+            if not batch.done.done():
+                batch.done.set_result(None)
+        if any(True for _ in replies):
+            self.abort(f"{self.server.address} replied to what was not asked")
 
     def lost(self, reason: str) -> None:
         if self._watch is not None:
