@@ -101,12 +101,12 @@ async def test_an_error_stays_with_its_task() -> None:
 
 async def test_who_is_woken_with_an_error_raises_it_and_is_not_followed_by_it() -> None:
     parking, log = Parking(), []
-    parking.wake(ValueError("nobody waits"))
+    parking.throw(ValueError("nobody waits"))
     for error in (ValueError("mine"), None):
         task = asyncio.create_task(park(parking, log, "x"), name="x")
         await asyncio.sleep(0)
-        parking.wake(error)
-        parking.wake(ValueError("too late"))
+        parking.throw(error)
+        parking.throw(ValueError("too late"))
         await asyncio.wait([task])
         assert task.exception() is error
     assert log == [("x", "x")]

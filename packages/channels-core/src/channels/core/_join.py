@@ -70,7 +70,7 @@ class Joining(Parking):
             self.wake()
 
     def fail(self, error: Exception) -> None:
-        self.wake(error)
+        self.throw(error)
 
     def __await__(self) -> Generator[Any, None, None]:
         """Join.

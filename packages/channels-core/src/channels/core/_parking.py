@@ -70,19 +70,20 @@ class Parking:
             self.is_taken = False
             self.resume = self.context = self._error = None
 
-    def wake(self, error: BaseException | None = None) -> None:
-        """Let the task that waits here, if any, go on soon, but not before this returns.
-
-        Args:
-            error: What is raised in it. Default: nothing.
-        """
+    def wake(self) -> None:
+        """Let the task that waits here, if any, go on soon, but not before this returns."""
         if self._state == "taken":
             self._state = "woken"
-            self._error = error
             if self._wakeups.is_due:  # what add() does, without the call: once per delivery
                 self._wakeups.woken.append(self)
             else:
                 self._wakeups.add(self)
+
+    def throw(self, error: BaseException) -> None:
+        """Have ``error`` raised in the task that waits here, if any."""
+        if self._state == "taken":
+            self._error = error
+            self.wake()
 
     # -- what a task does to a future ------------------------------------------------------
 
@@ -98,7 +99,7 @@ class Parking:
     def cancel(self, msg: str | None = None) -> bool:
         if self._state != "taken":
             return False  # the task then raises in itself when it goes on
-        self.wake(asyncio.CancelledError())
+        self.throw(asyncio.CancelledError())
         return True
 
     def result(self) -> None:

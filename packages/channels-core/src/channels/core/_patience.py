@@ -51,4 +51,4 @@ class Patience:
             if deadline > now:
                 self._timer = self.loop.call_at(deadline, self._look)
                 return
-            parking.wake(TimeoutError())
+            parking.throw(TimeoutError())
