@@ -9,6 +9,7 @@ import pytest
 
 from channels.core import ChannelsPlugin, ConfigurationError
 from channels.core.asgi import CloseCode, Gateway, Limits
+from channels.core.asgi._connection import query
 from channels.core.testing import FaultyBackend
 
 from .fake import event_source, websocket
@@ -279,3 +280,18 @@ async def test_a_refusal_is_no_error_in_the_log(caplog: pytest.LogCaptureFixture
     async with Gateway(make_plugin()) as gateway:
         await refusal(gateway, "other")
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b"", None),
+        (b"sinc=1&ssince=2", None),
+        (b"since", ""),
+        (b"a=b&since=&since=2", ""),
+        (b"s%69nce=a%2Bb+c%C3%A9&since=2", "a+b c\u00e9"),
+        (b"x=y&" * 10_000 + b"since=ab-1", "ab-1"),
+    ],
+)
+def test_a_query_parameter_is_found_wherever_it_is(text: bytes, found: str | None) -> None:
+    assert query({"query_string": text}, "since") == found

@@ -146,7 +146,7 @@ class Connection:
             for retry in self._retries.values():
                 retry.cancel()
             await end(reader, reconciler)
-        errors = [task.exception() for task in (reader, reconciler) if not task.cancelled()]
+            errors = [task.exception() for task in (reader, reconciler) if not task.cancelled()]
         raise next(filter(None, errors), BackendUnavailable("the listener ended"))
 
     async def _read(self) -> None:

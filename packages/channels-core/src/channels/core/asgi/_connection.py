@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -80,11 +80,11 @@ def header(scope: Scope, name: str) -> str | None:
 def query(scope: Scope, name: str) -> str | None:
     """Return the first query parameter of that name; None if there is none."""
     text = bytes(scope.get("query_string") or b"").decode("latin-1")
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=100)
-    except ValueError:
-        return None
-    return next((value for key, value in pairs if key == name), None)
+    for field in text.split("&"):
+        key, _, value = field.partition("=")
+        if unquote_plus(key) == name:
+            return unquote_plus(value)
+    return None
 
 
 async def respond(
