@@ -84,7 +84,7 @@ use all of its core: if it does not, and the clients use all of theirs, they are
 
 Where a figure is not reached: the bare loop has a process to itself that holds nothing but
 transports; a bare loop over the connections of a real server, in that server, costs more, and
-frames then 1.07 to 1.09 of it. The median at a low rate is half a fan-out, nearly all of it the
+frames were 1.08 of that. The median at a low rate is half a fan-out, nearly all of it the
 kernel's: the bare loop's own is as long. On stock uvicorn a loop that only awaits ``send`` for each
 client already takes about half of what litestar.channels takes in all.""",
     rounds=3,
