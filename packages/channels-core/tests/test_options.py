@@ -80,6 +80,24 @@ async def test_calls_are_as_clear_as_constructors() -> None:
         assert channels.subscriber_count("news") == 0
 
 
+async def test_what_is_no_subscriber_is_named() -> None:
+    wrong: Any = 5
+    async with plugin() as channels:
+        for call in (
+            channels.subscribe("news", subscriber=wrong),
+            channels.unsubscribe(wrong),
+            channels.put_subscriber_history(wrong, "news"),
+        ):
+            with pytest.raises(ConfigurationError, match=r"^subscriber=5: pass what subscribe\(\)"):
+                await call
+        assert channels.subscriber_count("news") == 0
+
+
+def test_what_is_no_origin_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"^allowed_origins=\[5\]: an origin is a scheme"):
+        gateway(allowed_origins=[5])
+
+
 @pytest.mark.parametrize("kind", ["websocket_endpoint", "event_stream_endpoint"])
 def test_an_endpoint_of_a_channel_that_nobody_can_use_is_refused(kind: str) -> None:
     make = getattr(gateway(), kind)

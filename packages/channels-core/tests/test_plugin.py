@@ -647,6 +647,22 @@ async def test_two_plugins_on_one_memory_backend_see_each_other() -> None:
         assert await take(subscriber, 1) == [b"x"]
 
 
+async def test_a_plugin_that_starts_is_stopped_by_cancelling_its_start() -> None:
+    backend = FaultyBackend()
+    plugin = ChannelsPlugin(backend, channels=["a"])
+    with backend.stall("connect"):
+        starting = asyncio.create_task(plugin.start())
+        await asyncio.sleep(0)
+        with pytest.raises(NotRunningError, match="cancel start"):
+            await plugin.stop()
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    await plugin.stop()
+    async with plugin:
+        plugin.publish(b"x", "a")
+
+
 async def test_a_plugin_in_another_thread_sees_it_too() -> None:
     backend = MemoryChannelsBackend()
     ready, done = threading.Event(), threading.Event()

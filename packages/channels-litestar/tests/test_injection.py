@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from litestar import Litestar, get, post
 from litestar.testing import AsyncTestClient
 
-from channels.core import EncodeError, NotRunningError
+from channels.core import ConfigurationError, EncodeError, NotRunningError
 from channels.litestar import ChannelsPlugin as Plugin
 
 if TYPE_CHECKING:
@@ -49,6 +49,24 @@ async def test_two_plugins_have_two_keys() -> None:
     plugins = [Plugin("memory://"), Plugin("memory://", dependency_key="others")]
     async with AsyncTestClient(Litestar([same], plugins=plugins, logging_config=None)) as client:
         assert (await client.get("/same")).json() is False
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "takes"),
+    [
+        ("guards", 5, "a list"),
+        ("middleware", None, "a list"),
+        ("dependencies", ["a"], "a dictionary, or None"),
+        ("opt", 5, "a dictionary, or None"),
+        ("dependency_key", "not one", "the name of a parameter"),
+        ("dependency_key", None, "the name of a parameter"),
+    ],
+)
+def test_the_option_is_named(option: str, value: object, takes: str) -> None:
+    options: dict[str, Any] = {option: value}
+    with pytest.raises(ConfigurationError) as caught:
+        Plugin("memory://", **options)
+    assert str(caught.value) == f"{option}={value!r}: pass {takes}"
 
 
 async def test_the_plugin_runs_as_long_as_the_application() -> None:

@@ -30,7 +30,7 @@ from channels.core._lookup import as_backend
 from channels.core._names import check_name, expand
 from channels.core._occasionally import Occasionally
 from channels.core._subscriber import Subscriber
-from channels.core.options import check_callable, check_count, check_flag, check_seconds
+from channels.core.options import check_callable, check_count, check_flag, check_seconds, check_type
 
 logger = logging.getLogger("channels")
 
@@ -185,7 +185,12 @@ class ChannelsPlugin:
 
         Takes ``shutdown_timeout`` seconds at most; what could not be sent by then is counted in
         the log. Does nothing where the plugin does not run.
+
+        Raises:
+            NotRunningError: :meth:`start` has not returned yet.
         """
+        if self._starting:
+            raise NotRunningError("the plugin is still starting: cancel start() instead")
         link, self._link = self._link, None
         if link is not None:
             await link.close()
@@ -310,8 +315,10 @@ class ChannelsPlugin:
         names = self._names(channels)
         requests = self._history_requests(names, history, since)
         link = self._route_here(names)
-        if subscriber is not None and subscriber.end_reason is not None:
-            raise SubscriberStateError(f"the subscriber has ended: {subscriber.end_reason}")
+        if subscriber is not None:
+            check_type(Subscriber, "what subscribe() returned, or None", subscriber=subscriber)
+            if subscriber.end_reason is not None:
+                raise SubscriberStateError(f"the subscriber has ended: {subscriber.end_reason}")
         try:
             if subscriber is None:
                 subscriber = self._make_subscriber(gaps, max_backlog_bytes)
@@ -341,6 +348,7 @@ class ChannelsPlugin:
             subscriber: Whom.
             channels: One name or several. Default None: all.
         """
+        check_type(Subscriber, "what subscribe() returned", subscriber=subscriber)
         names = subscriber.channels if channels is None else expand(channels)
         if channels is None:
             subscriber.end("unsubscribed")
@@ -386,6 +394,7 @@ class ChannelsPlugin:
                 one is being put already; nothing was put.
             BackendUnavailable: The broker cannot be reached within ``subscribe_timeout``.
         """
+        check_type(Subscriber, "what subscribe() returned", subscriber=subscriber)
         names = self._names(channels)
         self._require_history("put_subscriber_history()")
         check_count(-1, takes="how many events, or None for all kept", or_none=True, limit=limit)

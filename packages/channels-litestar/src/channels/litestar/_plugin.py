@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 from litestar.di import NamedDependency, Provide
@@ -23,7 +24,7 @@ from channels.core import (
 )
 from channels.core import ChannelsPlugin as CorePlugin
 from channels.core.asgi import Authorize, Encoding, Envelope, Gateway, Limits, Mode, Raw
-from channels.core.options import check_count, check_flag
+from channels.core.options import check_count, check_flag, check_type
 from channels.litestar._handlers import Routes, event_stream_handlers, websocket_handlers
 
 if TYPE_CHECKING:
@@ -149,6 +150,13 @@ class ChannelsPlugin(CorePlugin, InitPlugin):
             ws_handler_send_history=ws_handler_send_history,
             sse_handler_send_history=sse_handler_send_history,
         )
+        check_type(Sequence, "a list", guards=guards, middleware=middleware)
+        check_type((Mapping, NoneType), "a dictionary, or None", dependencies=dependencies, opt=opt)
+        check_type(str, "the name of a parameter", dependency_key=dependency_key)
+        if not dependency_key.isidentifier():
+            raise ConfigurationError(
+                f"dependency_key={dependency_key!r}: pass the name of a parameter"
+            )
         super().__init__(
             backend,
             channels=channels,

@@ -71,7 +71,11 @@ class Admission:
         self._limits = limits
         origins = [allowed_origins] if isinstance(allowed_origins, str) else list(allowed_origins)
         self._any_origin = "*" in origins
-        self._origins = {_normalized(origin) for origin in origins if origin != "*"}
+        self._origins = {
+            _normalized(origin) if isinstance(origin, str) else None
+            for origin in origins
+            if origin != "*"
+        }
         if None in self._origins:
             raise ConfigurationError(
                 f"allowed_origins={origins!r}: an origin is a scheme and a host, "
