@@ -22,7 +22,7 @@ from channels.core import (
     Message,
     PublishUnconfirmed,
 )
-from channels.core.postgres import PostgresChannelsBackend
+from channels.core.postgres import PostgresChannelsBackend, _arrivals
 from channels.core.testing import TcpProxy
 from kit import eventually
 from kit.fixtures import PostgresSpace
@@ -277,6 +277,33 @@ class FaultSuite(Maker):
                 await send(owner, "b", b"fine")
                 await tap.until(lambda: tap.lost and tap.events, "a gap and an event")
                 assert (tap.lost, tap.events) == (["a"], [b"fine"])
+
+    async def test_more_arrives_than_is_taken_in(
+        self,
+        postgres_space: PostgresSpace,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        history: int,
+    ) -> None:
+        monkeypatch.setattr(_arrivals, "MAX_WAITING", 5_000)
+        backend = self.make(postgres_space.url, history=history, **QUICK)
+        told: list[Event | Gap] = []
+        async with ChannelsPlugin(backend, channels=["a"]) as plugin:
+            subscriber = await plugin.subscribe("a", gaps=True)
+            payloads = [b"%05d" % n + b"x" * 2_000 for n in range(300)]
+            await send(backend, "a", *payloads)
+            await until(lambda: "could take in" in caplog.text, "the warning")
+            await plugin.wait_published(b"last", "a")
+            async for event in subscriber.iter_events():
+                told.append(event)
+                if event == b"last":
+                    break
+        events = [event for event in told if not isinstance(event, Gap)]
+        if history:
+            assert told == [*payloads, b"last"]
+        else:
+            assert len(events) < len(told)
+            assert events == [event for event in [*payloads, b"last"] if event in set(events)]
 
     async def test_row_that_is_gone_is_told(self, postgres_space: PostgresSpace) -> None:
         async with self.make(postgres_space.url, **QUICK) as backend, tapped(backend, "a") as tap:

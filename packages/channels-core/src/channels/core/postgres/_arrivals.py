@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from channels.core._backend import Lost
 from channels.core._errors import BackendException, BackendUnavailable
 from channels.core._event import Event
+from channels.core._occasionally import Occasionally
 from channels.core._tasks import end
 from channels.core.postgres._frame import Reference
 
 Resolve = Callable[[Sequence[Reference]], Awaitable[Sequence[Event | None]]]
+
+logger = logging.getLogger("channels.postgres")
+
+MAX_WAITING = 64 * 1024 * 1024
+"""Bytes that may wait to be iterated; what comes beyond makes all of it lost, and is told.
+
+To read no more instead would fill the server's one queue of notifications, and stop everybody's
+publishing.
+"""
+
+_OVERHEAD = 250
+"""Bytes that an event takes besides its payload, about."""
 
 _AT_ONCE = 100
 
@@ -23,7 +37,7 @@ class Arrivals:
     Invariants:
         * A channel is in ``_held`` exactly while its oldest arrival is a reference whose payload
           is being read; what arrives for it meanwhile goes behind.
-        * ``_ready`` keeps each channel's order.
+        * ``_ready`` keeps each channel's order, and ``_size`` is what it takes in bytes.
         * Once closed, nothing is taken: the connection may still be talking.
 
     Args:
@@ -33,6 +47,8 @@ class Arrivals:
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve
         self._ready: list[Event | Lost] = []
+        self._size = 0
+        self._overflow_log = Occasionally(logger)
         self._held: dict[str, deque[Event | Reference]] = {}
         self._reading: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -51,7 +67,7 @@ class Arrivals:
             if self._reading is None:
                 self._reading = asyncio.create_task(self._read(), name="channels-postgres-read")
         else:
-            self._ready.append(arrival)
+            self._queue(arrival)
             self._wake()
 
     def fail(self, exc: BaseException) -> None:
@@ -81,8 +97,28 @@ class Arrivals:
                     await self._waiter
                 finally:
                     self._waiter = None
-            ready, self._ready = self._ready, []
+            ready, self._ready, self._size = self._ready, [], 0
             yield ready
+
+    def _queue(self, item: Event | Lost) -> None:
+        self._ready.append(item)
+        self._size += _OVERHEAD + len(item)
+        if self._size > MAX_WAITING:
+            self._overflow()
+
+    def _overflow(self) -> None:
+        channels: dict[str, None] = {}
+        for item in self._ready:
+            channels.update(
+                dict.fromkeys(item.channels if isinstance(item, Lost) else (item.channel,))
+            )
+        self._ready = [Lost(tuple(channels))]
+        self._size = 0
+        self._overflow_log.warning(
+            "PostgreSQL: more arrived than this process could take in, %d times: the events of %d "
+            "channels are read again where there is history, and lost where there is none",
+            len(channels),
+        )
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -109,13 +145,13 @@ class Arrivals:
     def _release(self, channel: str, event: Event | None) -> None:
         held = self._held[channel]
         held.popleft()
-        self._ready.append(Lost((channel,)) if event is None else event)
+        self._queue(Lost((channel,)) if event is None else event)
         while held:
             following = held[0]
             if isinstance(following, Reference):
                 break
             held.popleft()
-            self._ready.append(following)
+            self._queue(following)
         if not held:
             del self._held[channel]
         self._wake()
