@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
+import itertools
 import re
-import socket
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import pq
-from psycopg.rows import tuple_row
+from psycopg.adapt import Transformer
+from psycopg.pq.abc import PGresult
 
 from channels.core import BackendException, BackendRefused, BackendUnavailable
 from channels.core.postgres import Connection, ConnectionLost, error_from_server
-
-RawConnection = psycopg.AsyncConnection[Any]
-Notified = Callable[[str, str], None]
-T = TypeVar("T")
+from channels.psycopg._wire import Notified, RawConnection, Wire
 
 
 class PsycopgPool(Protocol):
@@ -46,8 +42,11 @@ class PsycopgConnection:
         self.raw = raw
         self._pool = pool
         self._autocommit = raw.autocommit
-        self._watch: _Watch | None = None
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._encoding = _encoding(raw)
+        self._wire = Wire(raw, self._encoding)
+        self._load = Transformer(raw)
+        self._prepared: dict[str, bytes] = {}
+        self._numbers = itertools.count()
 
     @property
     def pid(self) -> int:
@@ -58,27 +57,27 @@ class PsycopgConnection:
         return self._pool is not None
 
     def is_closed(self) -> bool:
-        if self.raw.closed:
-            return True
-        pgconn = self.raw.pgconn
-        try:
-            # psycopg looks at an idle socket only when it is used. The first look may find the
-            # server's last words, the second the end.
-            for _ in range(2):
-                pgconn.consume_input()
-                pgconn.is_busy()
-        except psycopg.OperationalError:
-            return True
-        return pgconn.status != pq.ConnStatus.OK
+        self._wire.look()
+        return self._wire.ended
 
     async def fetch(self, query: str, *args: object) -> Sequence[Sequence[Any]]:
-        return await self._uncancelled(self._fetch(query, args))
+        try:
+            result = await self._result(query, [self._param(arg) for arg in args])
+            if result.status != pq.ExecStatus.TUPLES_OK:
+                return ()
+            self._load.set_pgresult(result)
+            return self._load.load_rows(0, result.ntuples, tuple)
+        except (psycopg.Error, UnicodeError) as exc:
+            raise _translated(exc) from exc
 
     async def run(self, script: str) -> None:
-        await self._uncancelled(self._run(script))
+        try:
+            await self._wire.run(script.encode(self._encoding))
+        except (psycopg.Error, UnicodeError) as exc:
+            raise _translated(exc) from exc
 
     def watch(self, notified: Notified, lost: Callable[[], None]) -> None:
-        self._watch = _Watch(self.raw, notified, lost)
+        self._wire.watch(notified, lost)
 
     async def listen(self, channels: Sequence[str]) -> None:
         await self.run(";".join(f"LISTEN {_quoted(channel)}" for channel in channels))
@@ -87,29 +86,22 @@ class PsycopgConnection:
         await self.run(";".join(f"UNLISTEN {_quoted(channel)}" for channel in channels))
 
     def abort(self) -> None:
-        if self.raw.closed:
-            return
-        # A call under way holds the connection; shut down beneath it, its socket ends the call.
-        try:
-            with socket.socket(fileno=os.dup(self.raw.fileno())) as beneath:
-                beneath.shutdown(socket.SHUT_RDWR)
-        except (psycopg.Error, OSError):
-            pass  # it is closed already
+        self._wire.shut_down()
 
     async def close(self) -> None:
-        if self._watch is not None:
-            self._watch.stop()
-        if self._calls:
-            self.abort()
-            await asyncio.wait(self._calls)
-        if self._pool is None:
-            await self.raw.close()
+        if self.raw.lock.locked():
+            self.abort()  # a call that was cancelled still waits for its answer
+        elif self._pool is not None:
+            try:
+                await self.run("UNLISTEN *")
+            except BackendException:
+                self.abort()
+        if self._pool is not None:
+            await self.give_back()
             return
-        try:
-            await self.run("UNLISTEN *")
-        except BackendException:
-            await self.raw.close()  # the pool replaces it
-        await self.give_back()
+        await self._wire.settle()
+        self._wire.stop()
+        await self.raw.close()
 
     async def prepare(self) -> None:
         """Leave no transaction open behind a statement."""
@@ -119,6 +111,9 @@ class PsycopgConnection:
     async def give_back(self) -> None:
         """Return it to its pool, as it was."""
         assert self._pool is not None
+        await self._wire.settle()
+        self._wire.look()
+        self._wire.stop()
         try:
             if not self._autocommit and not self.raw.closed:
                 await self.raw.set_autocommit(False)
@@ -126,82 +121,28 @@ class PsycopgConnection:
             await self.raw.close()  # the pool replaces it
         await self._pool.putconn(self.raw)
 
-    async def _fetch(self, query: str, args: Sequence[object]) -> Sequence[Sequence[Any]]:
-        with _translated():
-            async with psycopg.AsyncRawCursor(self.raw, row_factory=tuple_row) as cursor:
-                params = [_array(arg) if isinstance(arg, list) else arg for arg in args]
-                await cursor.execute(query.encode(), params, binary=True)
-                return await cursor.fetchall() if cursor.description else ()
+    async def _result(self, query: str, params: Sequence[bytes | None]) -> PGresult:
+        """Run a statement, prepared on a connection of our own.
 
-    async def _run(self, script: str) -> None:
-        with _translated():
-            async with psycopg.AsyncRawCursor(self.raw) as cursor:
-                await cursor.execute(script.encode(_encoding(self.raw)))
-
-    async def _uncancelled(self, call: Coroutine[Any, Any, T]) -> T:
-        """Run a call in a task of its own.
-
-        psycopg, cancelled in the middle of one, waits for the server, which may be what does not
-        answer. So the call goes on; the next one waits for it, and closing ends it.
+        On a lent one it would stay behind, and a pooler beneath the application's pool may lose it.
         """
-        task = asyncio.create_task(call)
-        self._calls.add(task)
-        task.add_done_callback(self._done)
-        await asyncio.wait([task])
-        return task.result()
+        if self._pool is not None:
+            return await self._wire.query(query.encode(), params)
+        name = self._prepared.get(query)
+        if name is None:
+            name = b"channels_%d" % next(self._numbers)  # anew where one was cancelled
+            await self._wire.prepare(name, query.encode())
+            self._prepared[query] = name
+        return await self._wire.execute(name, params)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._calls.discard(task)
-        if not task.cancelled():
-            task.exception()  # nobody may be left to ask
-
-
-class _Watch:
-    """Notifications and the end of a connection, as they come and without polling.
-
-    psycopg's ``notifies()`` would hold the connection's lock, so that LISTEN had to wait for it.
-    The loop watches a duplicate of the socket, since psycopg itself adds and removes the original.
-    """
-
-    def __init__(self, raw: RawConnection, notified: Notified, lost: Callable[[], None]) -> None:
-        self._raw = raw
-        self._notified = notified
-        self._lost = lost
-        self._loop = asyncio.get_running_loop()
-        self._fd: int | None = os.dup(raw.fileno())
-        self._loop.add_reader(self._fd, self._readable)
-        raw.add_notify_handler(self._handle)  # for what comes while a statement runs
-
-    def stop(self) -> None:
-        """Let go of the socket."""
-        if self._fd is not None:
-            self._raw.remove_notify_handler(self._handle)
-            self._loop.remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = None
-
-    def _handle(self, notify: psycopg.Notify) -> None:
-        self._notified(notify.channel, notify.payload)
-
-    def _readable(self) -> None:
-        if self._raw.closed:
-            self._end()
-        elif not self._raw.lock.locked():  # else the statement under way reads
-            pgconn = self._raw.pgconn
-            try:
-                pgconn.consume_input()
-            except psycopg.OperationalError:
-                self._end()
-                return
-            encoding = self._raw.info.encoding
-            while (notify := pgconn.notifies()) is not None:
-                self._notified(notify.relname.decode(encoding), notify.extra.decode(encoding))
-            if pgconn.status != pq.ConnStatus.OK:
-                self._end()
-
-    def _end(self) -> None:
-        self.stop()
-        self._lost()
+    def _param(self, value: object) -> bytes | None:
+        text = _text(value)
+        if text is None:
+            return None
+        param = text.encode(self._encoding)
+        if b"\0" in param:
+            raise psycopg.DataError("PostgreSQL's text holds no NUL")
+        return param
 
 
 class PsycopgDriver:
@@ -241,20 +182,14 @@ class PsycopgDriver:
         await connection.give_back()
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except psycopg.Error as exc:
-        if exc.sqlstate is not None:
-            raise error_from_server(exc.sqlstate, str(exc)) from exc
-        if isinstance(exc, psycopg.OperationalError):
-            raise ConnectionLost(f"PostgreSQL: the connection was lost: {exc}") from exc
-        raise BackendException(f"psycopg: {exc}") from exc
-    except OSError as exc:
-        raise ConnectionLost(f"PostgreSQL: the connection was lost: {exc}") from exc
-    except UnicodeError as exc:
-        raise BackendException(f"the pool's client_encoding cannot carry a name: {exc}") from exc
+def _translated(exc: psycopg.Error | UnicodeError) -> BackendException:
+    if isinstance(exc, UnicodeError):
+        return BackendException(f"the pool's client_encoding cannot carry a name: {exc}")
+    if exc.sqlstate is not None:
+        return error_from_server(exc.sqlstate, str(exc))
+    if isinstance(exc, psycopg.OperationalError):
+        return ConnectionLost(f"PostgreSQL: the connection was lost: {exc}")
+    return BackendException(f"psycopg: {exc}")
 
 
 def _encoding(raw: RawConnection) -> str:
@@ -305,9 +240,17 @@ def _is_refused(exc: psycopg.OperationalError) -> bool:
     return asked and re.search(r":  \S", said) is not None
 
 
-def _array(values: list[object]) -> str:
-    """Write an array as PostgreSQL reads it; psycopg takes five times as long for a long one."""
-    return "{" + ",".join(map(_element, values)) + "}"
+def _text(value: object) -> str | None:
+    """Write a value as PostgreSQL reads it."""
+    match value:
+        case list():
+            return "{" + ",".join(map(_element, value)) + "}"
+        case bytes():
+            return f"\\x{value.hex()}"
+        case None:
+            return None
+        case _:
+            return str(value)
 
 
 def _element(value: object) -> str:

@@ -16,8 +16,9 @@ from channels.core.postgres._port import Connection
 Statement = tuple[str, tuple[object, ...]]
 """SQL with ``$1``, and its parameters."""
 
+# Counted, so that one row comes back, whatever is sent.
 _NOTIFY: Final = """\
-SELECT pg_notify(m.channel, m.frame)
+SELECT count(pg_notify(m.channel, m.frame))
 FROM unnest(CAST($1 AS text[]), CAST($2 AS text[])) AS m(channel, frame)
 """
 
