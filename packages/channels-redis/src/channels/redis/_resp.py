@@ -92,7 +92,10 @@ class PythonParser:
                         at -= 1
                         break
                 elif kind == _ARRAY:
-                    if (length := int(line[1:])) > 0:
+                    length = _SIZES.get(line)
+                    if length is None:
+                        length = int(line[1:])
+                    if length > 0:
                         if array is not None:
                             self._outer.append((array, size))
                         array, size = [], length
@@ -141,7 +144,7 @@ class PythonParser:
 
 
 _BULK, _ARRAY, _INTEGER, _STATUS, _ERROR = b"$*:+-"
-_SIZES = {b"$%d" % size: size for size in range(-1, 200)}
+_SIZES = {kind + b"%d" % size: size for kind in (b"$", b"*") for size in range(-1, 200)}
 """What most values begin with; a look-up is cheaper than reading the number."""
 
 
