@@ -308,6 +308,24 @@ async def test_a_group_is_written_to_what_was_prepared_once() -> None:
         assert own.shown == ["0", "1"]
 
 
+async def test_members_in_groups_and_alone_are_counted_told_and_let_go() -> None:
+    async with Plugin() as plugin:
+        alone = await plugin.subscribe("a")
+        alone.attach(own := Sink())
+        _, first, sinks = await join_together(plugin, 2)
+        _, second, others = await join_together(plugin, 1)
+        assert plugin.subscriber_count("a") == 4
+        assert {*plugin.table["a"].subscribers()} == {alone, *first, *second}
+        for leaver in (alone, first[0], second[0]):
+            await plugin.unsubscribe(leaver)
+        assert plugin.subscriber_count("a") == 1
+        await plugin.fill(1)
+        await eventually(lambda: sinks[1].written == ["0"], "the event")
+        assert (own.shown, sinks[0].written, others[0].written) == ([], [], [])
+        await plugin.unsubscribe(first[1])
+        await eventually(lambda: "a" not in plugin.table, "the end of the channel")
+
+
 async def test_who_leaves_a_group_within_a_fan_out_is_not_written_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

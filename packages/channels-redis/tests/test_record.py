@@ -1,5 +1,6 @@
 """What is on the server: names, lineage, expiry, trimming, and what a reader makes of it."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -8,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.core import BEGINNING, BackendException, Event, HistoryRequest, Message, Position
+from channels.core import (
+    BEGINNING,
+    BackendException,
+    Event,
+    HistoryRequest,
+    Listener,
+    Lost,
+    Message,
+    Position,
+)
 from channels.redis import RedisChannelsPubSubBackend, RedisChannelsStreamBackend
 from channels.redis._keys import Keys, slot
 from kit import RedisCluster, RedisServer, eventually
@@ -123,25 +133,78 @@ async def test_idle_sends_the_heartbeat_and_looks_at_the_tops(
             assert top is None, channel
         server.command("CONFIG", "RESETSTAT")
         began = time.monotonic()
+        sent: dict[str, int] = {}
 
-        def calls() -> dict[str, int]:
-            stats = server.command("INFO", "commandstats").decode().splitlines()
-            return {
-                line.removeprefix("cmdstat_").partition(":")[0]: int(
-                    line.partition("calls=")[2].partition(",")[0]
-                )
-                for line in stats[1:]
-            }
+        def is_enough() -> bool:
+            sent.update(calls(server))
+            # A thousand channels in each look, and not in the midst of one.
+            return sent.get("ping", 0) >= 8 and sent.get("mget", 0) % 10 == 0
 
-        await eventually(lambda: calls().get("ping", 0) >= 8, "heartbeats")
+        await eventually(is_enough, "heartbeats")
         took = time.monotonic() - began
-        sent = calls()
     kinds = {"ping", "mget"} if looks else {"ping"}
     assert set(sent) - {"info", "config|resetstat"} == kinds
-    assert sent["ping"] <= 2 * (took / heartbeat + 1)  # each connection's, and one per look
+    assert sent["ping"] <= 2 * (took / heartbeat + 1)  # each connection's, and one before a look
     if looks:
-        assert sent["mget"] % 10 == 0  # a thousand channels in each
         assert sent["mget"] // 10 <= took / interval + 1
+
+
+def calls(server: RedisServer) -> dict[str, int]:
+    """Return how often each command was run since RESETSTAT."""
+    stats = server.command("INFO", "commandstats").decode().splitlines()
+    return {
+        line.removeprefix("cmdstat_").partition(":")[0]: int(
+            line.partition("calls=")[2].partition(",")[0]
+        )
+        for line in stats[1:]
+    }
+
+
+async def test_a_look_finds_what_is_missing_among_thousands_and_nothing_else(
+    make_redis: Callable[..., RedisServer],
+) -> None:
+    server = make_redis()
+    backend = RedisChannelsStreamBackend(server.url, tops_interval=0.05)
+    names = [f"channel {i}" for i in range(2_500)]
+    first, middle, last = names[0], names[1_700], names[-1]
+    arrived: list[Event | Lost] = []
+
+    async def collect(listener: Listener) -> None:
+        async for items in listener:
+            arrived.extend(items)
+
+    async def look_twice() -> None:
+        server.command("CONFIG", "RESETSTAT")
+        await eventually(lambda: calls(server).get("mget", 0) >= 3 * 3, "looks")
+
+    async with backend, backend.listen() as listener:
+        await listener.subscribe(names)
+        collecting = asyncio.create_task(collect(listener))
+        for data in (b"1", b"2"):
+            await backend.publish([Message(name, data) for name in (first, middle, last)])
+            await look_twice()
+            assert [item for item in arrived if isinstance(item, Lost)] == []
+        await eventually(lambda: len(arrived) == 6, "events")
+
+        arrived.clear()
+        backend._keys.doorbell, doorbell = lambda channel: b"nowhere", backend._keys.doorbell
+        backend._head.cache_clear()
+        await backend.publish([Message(middle, b"3"), Message(last, b"3")])
+        backend._keys.doorbell = doorbell
+        backend._head.cache_clear()
+        await look_twice()
+        lost = [item.channels for item in arrived if isinstance(item, Lost)]
+        assert sorted(sum(lost, ())) == [middle, last]  # each told once
+
+        await listener.unsubscribe([first, last])
+        tops = await listener.subscribe([middle])
+        assert tops[middle] is not None
+        assert tops[middle].offset == 3
+        arrived.clear()
+        await look_twice()
+        assert arrived == []
+        collecting.cancel()
+        await asyncio.wait([collecting])
 
 
 async def test_record_expires_and_its_position_later(redis_space: RedisSpace) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final, Protocol, TypeVar
 
 from channels.core._errors import SubscriberStateError
@@ -19,6 +20,7 @@ MAX_DEAD = 8
 
 _EMPTY: Final[list[Event]] = []  # for all that hold nothing; nothing is added to it
 _NOBODY: Final[dict[Subscriber, Any]] = {}  # the same
+_NO_GROUPS: Final[dict[Group | None, Any]] = {}  # the same
 
 T = TypeVar("T")
 
@@ -84,12 +86,14 @@ class Channel:
         * It lives as long as the broker's subscription of it.
         * ``position`` is that of the last event that was given to the members, or is being
           given to them now (``fan_out``).
+        * A member is either in ``_alone``, with what serves it, or in one of ``_groups``.
         * While ``busy`` one task owns the delivery; who else has events puts them into ``held``.
     """
 
     __slots__ = (
+        "_alone",
         "_dead",
-        "_parts",
+        "_groups",
         "_snapshot",
         "busy",
         "confirmed",
@@ -99,7 +103,6 @@ class Channel:
         "hole",
         "idle",
         "joining",
-        "members",
         "name",
         "position",
         "stale",
@@ -111,8 +114,8 @@ class Channel:
     def __init__(self, name: str) -> None:
         self.name = name
         self.position: Position | None = None
-        self.members: dict[Subscriber, Group | None] = _NOBODY
-        self._parts: dict[Group | None, dict[Subscriber, Any]] = {}
+        self._alone: dict[Subscriber, Target] = _NOBODY
+        self._groups: dict[Group | None, dict[Subscriber, Any]] = _NO_GROUPS
         self.starts: dict[Subscriber, Position] = _NOBODY
         self.joining: dict[Subscriber, Gate] = _NOBODY
         self.waiting: dict[Subscriber, Join] = _NOBODY
@@ -137,8 +140,15 @@ class Channel:
         return (self.position or BEGINNING).epoch
 
     @property
+    def members(self) -> Collection[Subscriber]:
+        """Who gets what comes next."""
+        if self._groups:
+            return [*self._alone, *chain.from_iterable(self._groups.values())]
+        return self._alone
+
+    @property
     def is_wanted(self) -> bool:
-        return bool(self.members or self.joining or self.waiting)
+        return bool(self._alone or self._groups or self.joining or self.waiting)
 
     def subscribers(self) -> Iterator[Subscriber]:
         """Give all who are in it or about to be."""
@@ -189,8 +199,7 @@ class Channel:
             join.fail(SubscriberStateError(f"unsubscribed from {self.name!r} while joining it"))
         self.joining.pop(subscriber, None)
         self.starts.pop(subscriber, None)
-        if subscriber in self.members:
-            self._delist(subscriber)
+        if self._delist(subscriber):
             self._changed(subscriber, None)
 
     def withhold(self, subscriber: Subscriber, max_held: int) -> Gate:
@@ -206,23 +215,30 @@ class Channel:
         return gate
 
     def retarget(self, subscriber: Subscriber) -> None:
-        if subscriber in self.members:
-            self._delist(subscriber)
+        if self._delist(subscriber):
             self._changed(subscriber, self._enlist(subscriber))
 
     def _enlist(self, subscriber: Subscriber) -> Target:
         target = subscriber.target()
         group, server = enlist(target)
-        self.members = _put(self.members, subscriber, group)
-        self._parts.setdefault(group, {})[subscriber] = server
+        if group is None:
+            self._alone = _put(self._alone, subscriber, server)
+        elif group in self._groups:
+            self._groups[group][subscriber] = server
+        else:
+            self._groups = {**self._groups, group: {subscriber: server}}
         return target
 
-    def _delist(self, subscriber: Subscriber) -> None:
-        group = self.members.pop(subscriber)
-        part = self._parts[group]
-        del part[subscriber]
-        if not part:
-            del self._parts[group]
+    def _delist(self, subscriber: Subscriber) -> bool:
+        """Take a member out; tell whether it was one."""
+        if self._alone.pop(subscriber, None) is not None:
+            return True
+        for group, part in self._groups.items():  # there are few
+            if part.pop(subscriber, None) is not None:
+                if not part:
+                    del self._groups[group]
+                return True
+        return False
 
     def _changed(self, subscriber: Subscriber, target: Target | None) -> None:
         self._snapshot = None
@@ -322,7 +338,8 @@ class Channel:
         levelled = self._show_gates(events) if self.joining else ()
         snapshot = self._snapshot
         if snapshot is None:
-            snapshot = self._snapshot = Snapshot(self._parts)
+            parts = {**self._groups, None: self._alone} if self._alone else self._groups
+            snapshot = self._snapshot = Snapshot(parts)
         fan_out = FanOut(self.name, events, snapshot, before)
         for subscriber in levelled:
             self.admit(subscriber)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, chain, islice
 from operator import length_hint
+from types import MethodType
 from typing import Any, Protocol, cast
 
 from channels.core._event import Event, Position
@@ -61,6 +62,8 @@ class SharedSink(Protocol):
 
 def enlist(target: Target) -> tuple[Group | None, Any]:
     """Return the group that a sink is served with, if any, and what serves it there."""
+    if type(target) is MethodType:  # most are a subscriber's own; it would take its time to say no
+        return None, target
     group: Group | None = getattr(target, "shared_group", None)
     return group, target if group is None else cast("SharedSink", target).shared_writer
 

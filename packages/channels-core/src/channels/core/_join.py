@@ -85,11 +85,14 @@ class Joining(Parking):
         try:
             self._router.enter(self._subscriber, self._names, self)
             if self._unconfirmed:
-                yield from super().__await__()
+                self._take()
+                yield self
+                self._free()
             if self._requests:
                 yield from self._read_history(deadline).__await__()
             self._check_alive()
         except BaseException:
+            self._free()
             self._router.leave(self._subscriber, self._names)
             self._subscriber.left(self._names)
             raise

@@ -61,6 +61,7 @@ class Parking:
             self.loop, self._wakeups = beside.loop, beside._wakeups
 
     def __await__(self) -> Generator[Parking, None, None]:
+        # What _take() and _free() do, without the calls: once per delivery.
         self._state = "taken"
         self.is_taken = self._asyncio_future_blocking = True
         try:
@@ -69,6 +70,15 @@ class Parking:
             self._state = "free"
             self.is_taken = False
             self.resume = self.context = self._error = None
+
+    def _take(self) -> None:
+        self._state = "taken"
+        self.is_taken = self._asyncio_future_blocking = True
+
+    def _free(self) -> None:
+        self._state = "free"
+        self.is_taken = False
+        self.resume = self.context = self._error = None
 
     def wake(self) -> None:
         """Let the task that waits here, if any, go on soon, but not before this returns."""

@@ -325,7 +325,7 @@ class ChannelsPlugin:
                 await Joining(link.router, subscriber, names, requests, link.patience)
             else:
                 async with asyncio.timeout(self._subscribe_timeout), subscriber.turn():
-                    new = [name for name in names if subscriber.place(name) is None]
+                    new = subscriber.not_in(names)
                     await Joining(link.router, subscriber, new, requests, link.patience)
         except TimeoutError:
             reason = "" if link.outage is None else f": {link.outage}"

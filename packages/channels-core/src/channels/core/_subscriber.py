@@ -507,6 +507,10 @@ class Subscriber(Backlog):
         """Return the channel of that name that it is in."""
         return self._places.get(channel)
 
+    def not_in(self, channels: Iterable[str]) -> list[str]:
+        """Return those of the channels that it is not in."""
+        return [channel for channel in channels if channel not in self._places]
+
     def joined(self, channel: str, place: Place, position: Position | None) -> None:
         """Note a channel that it is in, and how far its consumer is there."""
         if self._places:

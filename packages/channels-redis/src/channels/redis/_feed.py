@@ -9,7 +9,7 @@ from typing import Protocol
 
 from channels.core import BackendException, BackendUnavailable
 from channels.redis._errors import from_reply
-from channels.redis._resp import Reply, ReplyError, argument
+from channels.redis._resp import Reply, ReplyError, long_command
 from channels.redis._wire import PING, Server, Wire
 
 _NAMES_PER_COMMAND = 1000
@@ -180,6 +180,4 @@ class Feed(Wire):
 def _commands(verb: bytes, groups: Iterable[Sequence[bytes]]) -> Iterable[bytes]:
     for group in groups:
         for start in range(0, len(group), _NAMES_PER_COMMAND):
-            topics = group[start : start + _NAMES_PER_COMMAND]
-            words = b"".join([b"$%d\r\n%b\r\n" % (len(topic), topic) for topic in topics])
-            yield b"*%d\r\n%b%b" % (len(topics) + 1, argument(verb), words)
+            yield long_command(verb, group[start : start + _NAMES_PER_COMMAND])

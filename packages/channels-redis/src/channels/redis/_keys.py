@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from binascii import crc_hqx
+from collections.abc import Iterable
 from functools import lru_cache
 
 _CACHED = 10_000
@@ -40,6 +41,11 @@ class Keys:
     def meta(self, channel: str) -> bytes:
         """The key of the record's top and lineage; outlives the events."""
         return self._open + self.tag(channel) + b"}:m"
+
+    def metas(self, doorbells: Iterable[bytes]) -> list[bytes]:
+        """The same of many channels, made of their doorbells."""
+        end = -len(self._doorbell)
+        return [doorbell[:end] + b"}:m" for doorbell in doorbells]
 
     def pattern(self) -> bytes:
         """A glob pattern that matches all keys of this prefix and hardly any other."""

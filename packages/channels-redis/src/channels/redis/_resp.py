@@ -6,6 +6,7 @@ one parser, and on a connection that only listens nothing that RESP3 would make 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Final, Protocol
 
@@ -76,7 +77,9 @@ class PythonParser:
                 at += 1
                 kind = line[0]
                 if kind == _BULK:
-                    length = int(line[1:])
+                    length = _SIZES.get(line)
+                    if length is None:
+                        length = int(line[1:])
                     if at < end and len(lines[at]) == length:
                         value = lines[at]
                         at += 1
@@ -89,7 +92,10 @@ class PythonParser:
                         at -= 1
                         break
                 elif kind == _ARRAY:
-                    if (length := int(line[1:])) > 0:
+                    length = _SIZES.get(line)
+                    if length is None:
+                        length = int(line[1:])
+                    if length > 0:
                         if array is not None:
                             self._outer.append((array, size))
                         array, size = [], length
@@ -138,6 +144,8 @@ class PythonParser:
 
 
 _BULK, _ARRAY, _INTEGER, _STATUS, _ERROR = b"$*:+-"
+_SIZES = {kind + b"%d" % size: size for kind in (b"$", b"*") for size in range(-1, 200)}
+"""What most values begin with; a look-up is cheaper than reading the number."""
 
 
 def make_parser() -> Parser:
@@ -161,3 +169,9 @@ def argument(value: bytes | str | int) -> bytes:
 def command(*words: bytes | str | int) -> bytes:
     """Pack a whole command."""
     return b"*%d\r\n%b" % (len(words), b"".join(map(argument, words)))
+
+
+def long_command(verb: bytes, words: Sequence[bytes]) -> bytes:
+    """The same, of one verb and words that are many."""
+    rest = b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
+    return b"*%d\r\n%b%b" % (len(words) + 1, argument(verb), rest)

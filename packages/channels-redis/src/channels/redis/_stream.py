@@ -25,16 +25,15 @@ from channels.core.options import check_count, check_flag, check_seconds
 from channels.redis import _record
 from channels.redis._backend import RedisBackend
 from channels.redis._errors import why_failed
-from channels.redis._keys import slot
 from channels.redis._listener import RedisListener, Subscription
-from channels.redis._resp import Reply, argument, command
+from channels.redis._resp import Reply, argument, long_command
 from channels.redis._script import HISTORY, PUBLISH
 from channels.redis._settings import Client
 from channels.redis._wire import Server
 
 _MAX_PAYLOAD = 1024 * 1024
 _WEEK = 7 * 24 * 3600.0
-_TOPS_PER_COMMAND = 1000
+_TOPS_AT_ONCE = 1000
 _logger = logging.getLogger("channels.redis")
 
 
@@ -146,6 +145,7 @@ class RedisChannelsStreamBackend(RedisBackend):
             argument(word) for word in (trim, history, _milliseconds(ttl), _milliseconds(meta_ttl))
         )
         self._verb = argument("SPUBLISH" if self._is_cluster else "PUBLISH")
+        self._metas_per_command = 1 if self._is_cluster else _TOPS_AT_ONCE  # a slot each
         self._head = lru_cache(10_000)(self._make_head)
         self._server_arguments = lru_cache(100)(self._make_server_arguments)
 
@@ -250,56 +250,63 @@ class RedisChannelsStreamBackend(RedisBackend):
 
     async def _note_tops(self, subscriptions: Sequence[Subscription]) -> Sequence[Position | None]:
         tops: list[Position | None] = []
-        for subscription, meta in zip(
-            subscriptions, await self._read_meta(subscriptions), strict=True
-        ):
+        metas = await self._read_metas(subscriptions)
+        for subscription, meta in zip(subscriptions, metas, strict=True):
             subscription.seen = meta
             subscription.position = None if meta is None else _record.read_meta(meta)
             tops.append(subscription.position)
         return tops
 
     async def _watch_tops(self, listener: RedisListener) -> None:
-        """Find events whose message was lost on a connection that lives."""
+        """Find events whose message was lost on a connection that lives.
+
+        A command at a time: with many channels the loop runs in between.
+        """
         try:
             while True:
                 await asyncio.sleep(self._tops_interval)
                 subscriptions = listener.subscriptions
-                tops = await self._read_meta(subscriptions)
-                await listener.catch_up()
-                behind: list[str] = []
-                for subscription, meta in zip(subscriptions, tops, strict=True):
-                    if meta is None or meta == subscription.seen:
-                        continue
-                    subscription.seen = meta
-                    if _record.is_behind(subscription.position, _record.read_meta(meta)):
-                        behind.append(subscription.channel)
-                listener.lose(behind)
+                moved: list[tuple[Subscription, bytes]] = []
+                for start in range(0, len(subscriptions), _TOPS_AT_ONCE):
+                    some = subscriptions[start : start + _TOPS_AT_ONCE]
+                    metas = await self._read_metas(some)
+                    moved += [
+                        (subscription, meta)
+                        for subscription, meta in zip(some, metas, strict=True)
+                        if meta is not None and meta != subscription.seen
+                    ]
+                if moved:
+                    await listener.catch_up()
+                    listener.lose(_find_behind(moved))
         except BackendException as exc:
             listener.fail(exc)
 
-    async def _read_meta(self, subscriptions: Sequence[Subscription]) -> list[bytes | None]:
-        """Read records' tops, many per command where they may share one."""
-        groups: dict[int, list[int]] = {}
-        for place, subscription in enumerate(subscriptions):
-            shared = slot(subscription.tag) if self._is_cluster else place // _TOPS_PER_COMMAND
-            groups.setdefault(shared, []).append(place)
-        places = list(groups.values())
-        key = self._keys.meta
+    async def _read_metas(self, subscriptions: Sequence[Subscription]) -> list[bytes | None]:
+        """Read records' tops, many in each command where they may share one."""
+        count = self._metas_per_command
+        keys = self._keys.metas([each.topic for each in subscriptions])
         answers = await self._servers.run(
-            [subscriptions[group[0]].tag for group in places],
+            [each.tag for each in subscriptions[::count]],
             lambda server, chosen: [
-                command(b"MGET", *(key(subscriptions[at].channel) for at in places[each]))
-                for each in chosen
+                long_command(b"MGET", keys[at * count : (at + 1) * count]) for at in chosen
             ],
         )
-        tops: list[bytes | None] = [None] * len(subscriptions)
-        for group, answer in zip(places, answers, strict=True):
+        metas: list[bytes | None] = []
+        for answer in answers:
             if (error := why_failed(answer)) is not None:
                 raise error
-            assert isinstance(answer, list)
-            for at, meta in zip(group, answer, strict=True):
-                tops[at] = meta if isinstance(meta, bytes) else None
-        return tops
+            metas += answer  # type: ignore[arg-type]
+        return metas
+
+
+def _find_behind(moved: Sequence[tuple[Subscription, bytes]]) -> list[str]:
+    """Return the channels whose records go beyond what has arrived, and note that it was seen."""
+    behind: list[str] = []
+    for subscription, meta in moved:
+        subscription.seen = meta
+        if _record.is_behind(subscription.position, _record.read_meta(meta)):
+            behind.append(subscription.channel)
+    return behind
 
 
 def _milliseconds(seconds: float | None) -> int:
