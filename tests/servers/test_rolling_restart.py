@@ -20,7 +20,7 @@ from kit.fixtures import PostgresSpace, RedisSpace
 from .process import Served, serving
 
 
-@pytest.fixture(params=["redis", "postgres"])
+@pytest.fixture(params=["redis", pytest.param("postgres", marks=pytest.mark.extended)])
 def broker(request: pytest.FixtureRequest) -> str:
     if request.param == "redis":
         space: RedisSpace = request.getfixturevalue("redis_space")
