@@ -99,7 +99,7 @@ def package_tests(session: nox.Session, package: str) -> None:
 @nox.session
 def extended(session: nox.Session) -> None:
     """Run the suites on further servers, versions and pools, and what tests the tests."""
-    install(session, "test", "together")
+    install(session, "test", "together", "coverage")
     session.install(*test_needs(list(PACKAGES.values())), silent=False)
     pytest(session, "-m", "extended and not faults", *session.posargs)
 
