@@ -39,7 +39,7 @@ GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
 DIST = ROOT / "dist"
 REPORTS = ROOT / ".nox" / "reports"
 # Test processes: most of the time a test waits for a server, so two for each core.
-WORKERS = 5 * min(os.cpu_count() or 1, 4) // 2
+WORKERS = 2 * min(os.cpu_count() or 1, 4)
 # The version of the npm package that draws the diagrams of the documentation.
 MERMAID = "11.17.2"
 
