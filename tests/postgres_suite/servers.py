@@ -179,6 +179,7 @@ class ServerSuite(Maker):
         assert (process.returncode, complaints.decode()) == (0, "")
         assert postgres_space.execute("SELECT top FROM channels.channel") == [(20,)]
 
+    @pytest.mark.untraced
     async def test_20_lives_leave_nothing(self, postgres_space: PostgresSpace) -> None:
         backend = self.make(postgres_space.url, history=5, create_schema=True)
         plugin = ChannelsPlugin(backend, channels=["a"])
