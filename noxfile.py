@@ -60,16 +60,16 @@ def test_needs(packages: list[Package]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(requirement for group in groups for requirement in group))
 
 
-def pytest(session: nox.Session, *arguments: str, command: tuple[str, ...] = ("pytest",)) -> None:
-    """Run pytest in several processes and leave a report for `.ci/run`.
+def pytest(session: nox.Session, *arguments: str, process: str = "popen") -> None:
+    """Run pytest in several processes, as execnet specifies them; leave a report for `.ci/run`.
 
     An empty selection is no failure; `-n 0` among the arguments keeps all in one process.
     """
     REPORTS.mkdir(parents=True, exist_ok=True)
     report = REPORTS / f"{session.name}.xml"
     report.unlink(missing_ok=True)
-    options = (f"--numprocesses={WORKERS}", "--dist=worksteal", f"--junit-xml={report}")
-    session.run(*command, *options, *arguments, success_codes=[0, 5])
+    options = (f"--tx={WORKERS}*{process}", "--dist=worksteal", f"--junit-xml={report}")
+    session.run("pytest", *options, *arguments, success_codes=[0, 5])
 
 
 @nox.session
@@ -78,7 +78,9 @@ def tests(session: nox.Session) -> None:
     install(session, "test", "together", "coverage")
     session.install(*test_needs(list(PACKAGES.values())), silent=False)
     session.run("coverage", "erase")
-    pytest(session, *session.posargs, command=("coverage", "run", "-m", "pytest"))
+    # Only the processes that run tests are measured; see tests/kit/economy.py.
+    measured = f"popen//env:COVERAGE_PROCESS_START={ROOT / 'pyproject.toml'}"
+    pytest(session, *session.posargs, process=measured)
     if not session.posargs:
         session.run("coverage", "combine", "--quiet")
         session.run("coverage", "report")
@@ -97,7 +99,7 @@ def package_tests(session: nox.Session, package: str) -> None:
 @nox.session
 def extended(session: nox.Session) -> None:
     """Run the suites on further servers, versions and pools, and what tests the tests."""
-    install(session, "test", "together")
+    install(session, "test", "together", "coverage")
     session.install(*test_needs(list(PACKAGES.values())), silent=False)
     pytest(session, "-m", "extended and not faults", *session.posargs)
 

@@ -1,7 +1,7 @@
 """A broker in one SQLite file, for the processes of one machine.
 
 The file is the record. What wakes the listeners of all processes is a doorbell: each has a Unix
-datagram socket in a folder that goes with the file, and who has published sends a byte to each.
+datagram socket in a folder, there while somebody listens; who published sends a byte to each.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import asyncio
 import fcntl
 import hashlib
 import secrets
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from socket import AF_UNIX, MSG_DONTWAIT, SOCK_DGRAM, socket
 from sqlite3 import Connection, Error, connect
 from typing import Self, TypeVar
 from urllib.parse import unquote
@@ -24,7 +24,6 @@ from channels import core
 from channels.core import Event, History, HistoryRequest, Message, Outcome, Position
 
 T = TypeVar("T")
-Tops = dict[str, Position | None]
 LAG = 1000  # events that stay beyond the history, for listeners that have not read them yet
 SCHEMA = """PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
     CREATE TABLE IF NOT EXISTS record (channel TEXT PRIMARY KEY, epoch TEXT, top INTEGER);
@@ -85,7 +84,6 @@ class SQLiteChannelsBackend(core.ChannelsBackend):
 
     def _connected(self, work: Callable[..., T], *arguments: object) -> T:
         if self._database is None:
-            self._doorbells.mkdir(mode=0o700, exist_ok=True)
             database = connect(self._path, isolation_level=None, check_same_thread=False)
             with Path(f"{self._path}.lock").open("w") as lock:  # here SQLite waits for nobody
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -113,11 +111,10 @@ class SQLiteChannelsBackend(core.ChannelsBackend):
         return position
 
     def _ring(self) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.setblocking(False)
+        with suppress(FileNotFoundError), socket(AF_UNIX, SOCK_DGRAM) as sender:  # nobody listens
             for doorbell in self._doorbells.iterdir():
                 try:
-                    sender.sendto(b"!", str(doorbell))
+                    sender.sendto(b"!", MSG_DONTWAIT, str(doorbell))
                 except OSError as exc:
                     if not isinstance(exc, BlockingIOError):  # else it rings already
                         doorbell.unlink(missing_ok=True)  # of a process that was killed
@@ -146,29 +143,32 @@ class SQLiteChannelsBackend(core.ChannelsBackend):
     async def listen(self) -> AsyncIterator[core.Listener]:
         last = await self.run(lambda database: database.execute(LAST).fetchone()[0])
         doorbell = self._doorbells / secrets.token_hex(8)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        with socket(AF_UNIX, SOCK_DGRAM) as receiver:
             receiver.setblocking(False)
-            receiver.bind(str(doorbell))
+            await self.run(lambda _: self._doorbells.mkdir(mode=0o700, exist_ok=True))
+            await self.run(lambda _: receiver.bind(str(doorbell)))
             try:
                 yield SQLiteListener(self, receiver, last)
             finally:
                 doorbell.unlink(missing_ok=True)
+                with suppress(OSError):  # others listen
+                    self._doorbells.rmdir()
 
 
 class SQLiteListener:
     """Reads what is new whenever the doorbell rings. Its state belongs to the backend's thread."""
 
-    def __init__(self, backend: SQLiteChannelsBackend, doorbell: socket.socket, last: int) -> None:
+    def __init__(self, backend: SQLiteChannelsBackend, doorbell: socket, last: int) -> None:
         self._backend = backend
         self._doorbell = doorbell
         self._last = last
-        self._tops: Tops = {}
+        self._tops: dict[str, Position | None] = {}
 
-    async def subscribe(self, channels: Sequence[str]) -> Tops:
+    async def subscribe(self, channels: Sequence[str]) -> dict[str, Position | None]:
         return await self._backend.run(self._subscribe, channels)
 
-    def _subscribe(self, database: Connection, channels: Sequence[str]) -> Tops:
-        self._tops |= (tops := {channel: read_top(database, channel) for channel in channels})
+    def _subscribe(self, database: Connection, names: Sequence[str]) -> dict[str, Position | None]:
+        self._tops |= (tops := {name: read_top(database, name) for name in names})
         return tops
 
     async def unsubscribe(self, channels: Sequence[str]) -> None:

@@ -17,6 +17,8 @@ from channels.core import (
 )
 from channels.core.testing import FaultyBackend, HistoryContract, ResumeContract
 
+MESSAGE = [Message("channel", b"x")]
+
 
 class TestSQLite(HistoryContract):
     history_at_most = 100  # it trims exactly
@@ -97,6 +99,25 @@ def test_installing_it_is_all_that_is_needed(tmp_path: Path) -> None:
     backend = load_backend(f"sqlite://{tmp_path}/a%20b.db?history=7")
     assert isinstance(backend, SQLiteChannelsBackend)
     assert (backend._path, backend._history) == (tmp_path / "a b.db", 7)
+
+
+@pytest.mark.asyncio
+async def test_the_folder_of_doorbells_goes_with_the_last_who_listens(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with SQLiteChannelsBackend(path) as first, SQLiteChannelsBackend(path) as second:
+        folder = first._doorbells
+        await first.publish(MESSAGE)
+        assert not folder.exists(), "nobody listens"
+        async with second.listen():
+            async with first.listen():
+                assert len([*folder.iterdir()]) == 2
+            assert len([*folder.iterdir()]) == 1
+        assert not folder.exists()
+        async with first.listen() as listener:
+            await listener.subscribe(["channel"])
+            await second.publish(MESSAGE)
+            async with asyncio.timeout(20):
+                assert await anext(aiter(listener)) == [b"x"]
 
 
 @pytest.mark.asyncio

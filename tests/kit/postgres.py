@@ -25,6 +25,7 @@ SETTINGS = {
     "unix_socket_directories": "",
     "dynamic_shared_memory_type": "mmap",  # in the data directory: kill -9 leaves none behind
     "shared_buffers": "16MB",
+    "shared_preload_libraries": "plpgsql",  # once, and not by each connection that needs it
     "fsync": "off",  # what is written survives kill -9 without it
     "full_page_writes": "off",
     "max_prepared_transactions": "20",

@@ -27,6 +27,7 @@ from channels.core import (
 from channels.core.postgres import Connection, schema_sql
 from channels.core.postgres._record import Excess
 from kit import PgBouncer
+from kit.economy import measured
 from kit.fixtures import PostgresSpace
 from kit.postgres import PostgresServer
 from postgres_suite._maker import Maker, send, tapped, until
@@ -157,7 +158,9 @@ class ServerSuite(Maker):
 
     async def test_tables_by_the_printed_sql(self, postgres_space: PostgresSpace) -> None:
         command = (sys.executable, "-m", "channels.core.postgres", "--schema", "App_Events")
-        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=subprocess.PIPE, env=measured()
+        )
         printed = (await process.communicate())[0].decode()
         for _ in range(2):  # running it again changes nothing
             postgres_space.execute(printed)
@@ -176,6 +179,7 @@ class ServerSuite(Maker):
         assert (process.returncode, complaints.decode()) == (0, "")
         assert postgres_space.execute("SELECT top FROM channels.channel") == [(20,)]
 
+    @pytest.mark.untraced
     async def test_20_lives_leave_nothing(self, postgres_space: PostgresSpace) -> None:
         backend = self.make(postgres_space.url, history=5, create_schema=True)
         plugin = ChannelsPlugin(backend, channels=["a"])

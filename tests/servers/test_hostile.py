@@ -16,6 +16,9 @@ from kit import eventually
 
 from .process import Served, on_servers, serving
 
+# What is tried runs in processes of its own.
+pytestmark = pytest.mark.untraced
+
 
 @pytest.fixture(params=on_servers("uvicorn-sansio", "uvicorn-shared"))
 async def served(request: pytest.FixtureRequest) -> AsyncIterator[Served]:

@@ -19,8 +19,11 @@ from kit.fixtures import PostgresSpace, RedisSpace
 
 from .process import Served, serving
 
+# What is tried runs in processes of its own.
+pytestmark = pytest.mark.untraced
 
-@pytest.fixture(params=["redis", "postgres"])
+
+@pytest.fixture(params=["redis", pytest.param("postgres", marks=pytest.mark.extended)])
 def broker(request: pytest.FixtureRequest) -> str:
     if request.param == "redis":
         space: RedisSpace = request.getfixturevalue("redis_space")

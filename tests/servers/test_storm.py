@@ -17,6 +17,9 @@ from kit import eventually
 
 from .process import serving
 
+# What is tried runs in processes of its own.
+pytestmark = pytest.mark.untraced
+
 COUNT = 400
 
 

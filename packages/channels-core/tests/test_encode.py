@@ -62,6 +62,7 @@ def test_text_is_utf8(text: str) -> None:
     assert Encoder()(text) == text.encode()
 
 
+@pytest.mark.untraced
 @given(st.dictionaries(st.text(), JSON) | st.lists(JSON) | st.integers(-(2**53), 2**53))
 def test_all_else_is_json(data: object) -> None:
     assert msgspec.json.decode(Encoder()(data)) == data

@@ -493,6 +493,7 @@ def _last(subscriber: Subscriber) -> int:
 # -- many ------------------------------------------------------------------------------------
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("kind", ["sink", "iterator"])
 async def test_a_large_fan_out_lets_the_loop_run_and_keeps_order(kind: str) -> None:
     async with make(100) as plugin:

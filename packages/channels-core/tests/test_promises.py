@@ -265,7 +265,10 @@ async def test_a_refused_connection_always_fails_the_start(refusal: ChannelsExce
 
 async def test_a_subscription_waits_for_the_broker_then_leaves_nothing_behind() -> None:
     async with Plugin(subscribe_timeout=0.1) as plugin:
+        link = plugin._link
+        assert link is not None
         with plugin.faults.outage(BackendUnavailable("cable cut")):
+            await eventually(lambda: str(link.outage) == "cable cut", "an attempt to connect")
             with pytest.raises(BackendUnavailable, match=r"0\.1 s: cable cut"):
                 await plugin.subscribe(["a", "b"])
             assert plugin.subscriber_count("a") == plugin.subscriber_count("b") == 0

@@ -418,7 +418,12 @@ def small_portions(wanted: bool) -> Iterator[None]:
 
 
 at_length = pytest.mark.parametrize(
-    "examples", [100, pytest.param(1_000, marks=pytest.mark.faults)]
+    "examples",
+    [
+        30,
+        pytest.param(100, marks=pytest.mark.extended),
+        pytest.param(1_000, marks=pytest.mark.faults),
+    ],
 )
 
 
@@ -436,17 +441,23 @@ def simulate(examples: int, **options: Any) -> None:
     run()
 
 
+# One of the five is measured: the others come through the same lines.
+
+
 @at_length
+@pytest.mark.untraced
 def test_nothing_is_lost_or_repeated_within_the_history(examples: int) -> None:
     simulate(examples, history=100_000)
 
 
 @at_length
+@pytest.mark.untraced
 def test_every_gap_is_told_where_history_is_short_or_lost(examples: int) -> None:
     simulate(examples, history=5, flushes=True)
 
 
 @at_length
+@pytest.mark.untraced
 def test_every_drop_is_told_where_backlogs_are_limited(examples: int) -> None:
     simulate(examples, history=100_000, limits=True)
 
@@ -457,5 +468,6 @@ def test_every_gap_and_drop_is_told_where_both_are_limited(examples: int) -> Non
 
 
 @at_length
+@pytest.mark.untraced
 def test_without_history_nothing_is_repeated_or_out_of_order(examples: int) -> None:
     simulate(examples, history=0)

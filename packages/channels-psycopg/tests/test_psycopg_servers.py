@@ -13,7 +13,11 @@ from postgres_suite.servers import ServerSuite
 __all__ = ("postgres_role",)  # a fixture
 
 
-class TestServers(PsycopgMaker, ServerSuite):
+@pytest.mark.extended
+class TestServers(PsycopgMaker, ServerSuite): ...
+
+
+class TestPools(PsycopgMaker):
     async def test_lent_connection_keeps_its_settings(self, postgres_space: PostgresSpace) -> None:
         """A connection of the pool that was listened on goes back to the application."""
 

@@ -1,8 +1,11 @@
+import pytest
+
 from postgres_suite.alchemy import AlchemySuite
 from postgres_suite.makers import PsycopgMaker
 from postgres_suite.transactions import TransactionSuite
 
 
+@pytest.mark.extended
 class TestTransactions(PsycopgMaker, TransactionSuite): ...
 
 

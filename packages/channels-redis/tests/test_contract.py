@@ -113,6 +113,7 @@ class TestPubSubOnACluster(TestPubSub):
             yield backend
 
 
+@pytest.mark.extended
 class TestStreamOnACluster(StreamSuite):
     @pytest.fixture(autouse=True)
     def space(self, redis_cluster: RedisCluster) -> None:

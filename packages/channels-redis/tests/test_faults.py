@@ -33,7 +33,8 @@ both = pytest.mark.parametrize("make", [pubsub, stream])
     ("make", "seconds"),
     [
         (pubsub, 1),
-        (stream, 3),
+        (stream, 1),
+        pytest.param(stream, 3, marks=pytest.mark.extended),
         *(pytest.param(make, s, marks=faults) for make in (pubsub, stream) for s in (10, 40)),
     ],
 )

@@ -27,6 +27,7 @@ from channels.core import (
 )
 from channels.redis import RedisChannelsPubSubBackend, RedisChannelsStreamBackend
 from kit import RedisServer, authority
+from kit.economy import measured
 from kit.fixtures import RedisSpace
 
 
@@ -85,6 +86,7 @@ async def test_without_hiredis(redis_space: RedisSpace) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-c", WITHOUT_HIREDIS),
         *(redis_space.url, redis_space.key_prefix),
+        env=measured(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

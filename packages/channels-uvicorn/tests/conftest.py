@@ -207,6 +207,16 @@ def ws(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave two of the four ways to pair a loop and a protocol to the extended run."""
+    for item in items:
+        match getattr(item, "callspec", None):
+            case object(params={"run": loop, "ws": protocol}):
+                if (loop == "asyncio") != (protocol is SansIOProtocol):
+                    item.add_marker(pytest.mark.extended)
+
+
 @pytest.fixture
 def kit(run: Callable[[Coroutine[Any, Any, None]], None], ws: Any) -> Kit:
     return Kit(run, ws)

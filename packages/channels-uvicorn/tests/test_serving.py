@@ -338,6 +338,7 @@ def test_an_application_that_fails_closes_after_what_was_written(kit: Any) -> No
     kit.run(scenario())
 
 
+@pytest.mark.untraced
 def test_a_storm_reaches_everybody_in_order(kit: Any) -> None:
     """Numbered events at speed to quick, slow, leaving and dying clients of two channels."""
     total = 1000

@@ -19,6 +19,7 @@ from channels.core.testing import BackendContract, FaultyBackend, HistoryContrac
 from channels.core.testing._tap import Tap
 
 
+@pytest.mark.extended
 class TestFaultyBackendLeftAlone(BackendContract):
     @pytest.fixture(autouse=True)
     def broker(self) -> None:
@@ -30,6 +31,7 @@ class TestFaultyBackendLeftAlone(BackendContract):
             yield backend
 
 
+@pytest.mark.extended
 class TestFaultyBackendWithHistoryLeftAlone(HistoryContract):
     history_at_most = 100
 
