@@ -314,7 +314,8 @@ async def test_one_may_be_aborted_from_within_its_own_send() -> None:
     await others.stop()
 
 
-async def test_stopping_waits_until_nothing_is_being_sent() -> None:
+@pytest.mark.parametrize("turns", [1, 5], ids=["at once", "later"])
+async def test_stopping_waits_until_nothing_is_being_sent(turns: int) -> None:
     cleaned_up = []
 
     async def clean_up() -> None:
@@ -328,7 +329,8 @@ async def test_stopping_waits_until_nothing_is_being_sent() -> None:
     slow, others = Client(clean_up), Clients()
     slow.give("a")
     others.give("a")
-    await others.have_all()
+    for _ in range(turns):
+        await asyncio.sleep(0)
     await slow.outlet.stop()
     assert cleaned_up
     await others.go_on()
@@ -483,6 +485,19 @@ async def test_nothing_is_left_when_the_last_one_has_gone() -> None:
     await eventually(lambda: others.each[-1].ends, "its end")
     assert others.each[-1].ends == [None]
     await eventually(lambda: asyncio.all_tasks() == before, "the task to end")
+
+
+async def test_nothing_is_left_of_those_who_were_aborted() -> None:
+    before = asyncio.all_tasks()
+    slow, other = Client(lambda: asyncio.sleep(0)), Client()
+    for client in slow, other:
+        client.give("a")
+        await client.gets("a")
+    assert slow.outlet.own
+    slow.outlet.abort()  # both of them sleep; nobody waits until they have ended
+    await eventually(lambda: not slow.outlet.own, "its own task to end")
+    other.outlet.abort()
+    await eventually(lambda: asyncio.all_tasks() == before, "the other task to end")
 
 
 async def test_the_loop_has_its_turn_within_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:

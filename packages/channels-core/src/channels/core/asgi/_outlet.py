@@ -174,7 +174,7 @@ class SendingOutlet(Outlet):
                 self._queue()
         except BaseException as exc:
             self.conclude(exc)
-            if not isinstance(exc, Exception | asyncio.CancelledError):
+            if not isinstance(exc, Exception):
                 raise
 
     def conclude(self, error: BaseException | None) -> None:
