@@ -97,6 +97,20 @@ async def test_all_are_sent_to_from_one_task() -> None:
     await others.stop()
 
 
+async def test_one_that_is_in_line_takes_one_more_run_and_keeps_the_order() -> None:
+    taking = asyncio.Event()
+    client = Client(taking.wait)
+    client.give("a", "b")
+    assert not client.subscriber.qsize
+    client.give("c")
+    assert client.subscriber.qsize == 1
+    await eventually(lambda: client.outlet.own, "it to wait")
+    client.give("d")
+    taking.set()
+    await client.gets("a", "b", "c", "d")
+    await client.outlet.stop()
+
+
 async def test_what_is_sent_is_nobody_elses() -> None:
     prototype = websocket_message("a")
     first, second = Client(), Client()  # they take the text out of what they are given

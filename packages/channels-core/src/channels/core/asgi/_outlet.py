@@ -63,6 +63,9 @@ class Outlet(ABC):
 class SendingOutlet(Outlet):
     """Sends by awaiting the server's ``send``, one run at a time.
 
+    While it is in line it takes one more: an event that comes before its turn would otherwise have
+    to go through the backlog.
+
     Args:
         subscriber: Whose events.
         send: Sends an ASGI message.
@@ -80,6 +83,8 @@ class SendingOutlet(Outlet):
         "_has_ended",
         "_has_refused",
         "_is_busy",
+        "_is_in_line",
+        "_next",
         "_notes",
         "_pump",
         "_run",
@@ -103,6 +108,8 @@ class SendingOutlet(Outlet):
         self._translate = translate
         self._pump = Pump.here()
         self._run: Sequence[Event] = ()
+        self._next: Sequence[Event] = ()  # one more, which came while it was in line
+        self._is_in_line = False
         self._notes: deque[Message] | None = None
         self._is_busy = False
         self._has_ended = False
@@ -146,6 +153,7 @@ class SendingOutlet(Outlet):
     # -- what the pump does ----------------------------------------------------------------
 
     async def step(self) -> None:
+        self._is_in_line = False
         if self.is_over:
             return
         try:
@@ -161,6 +169,10 @@ class SendingOutlet(Outlet):
                 if closing is not None:
                     raise closing
                 self._run = ()
+                if self._next:
+                    self._run, self._next = self._next, ()
+                    self._queue()
+                    return
             elif self._notes:
                 await self._send(self._notes.popleft())
             else:  # what came last has been sent
@@ -181,7 +193,8 @@ class SendingOutlet(Outlet):
         if self.is_over:
             return
         self.is_over = self._is_busy = True  # it takes nothing more
-        self._run = ()
+        self._is_in_line = False
+        self._run = self._next = ()
         self._notes = None
         if self.own is not None:
             self.own.parking.wake()
@@ -191,12 +204,17 @@ class SendingOutlet(Outlet):
     # -- what the subscriber does ----------------------------------------------------------
 
     def _take(self, events: Sequence[Event]) -> bool:
-        if self._is_busy:
+        if not self._is_busy:
+            self._run = events
+            self._is_busy = self._is_in_line = True
+            (self.own or self._pump).add(self)
+        elif self._next or not self._is_in_line:
             self._has_refused = True
             return False
-        self._run = events
-        self._is_busy = True
-        (self.own or self._pump).add(self)
+        elif self._run:
+            self._next = events
+        else:
+            self._run = events
         return True
 
     def _end(self) -> None:
@@ -205,5 +223,5 @@ class SendingOutlet(Outlet):
             self._queue()
 
     def _queue(self) -> None:
-        self._is_busy = True
+        self._is_busy = self._is_in_line = True
         (self.own or self._pump).add(self)
