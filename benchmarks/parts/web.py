@@ -269,6 +269,7 @@ Litestar* it is the ``send`` that handlers are given.""",
     units={
         "us": "µs of CPU per delivery",
         "us_other": "µs of CPU per delivery, the other one",
+        "ratio": "of that of the other one",
         "second": "deliveries per second",
         "busy": "percent of its core, server",
         "load": "percent of their core, clients",
