@@ -166,6 +166,14 @@ def test_latencies_are_distributed() -> None:
     assert 0 < sample["p1"] <= sample["p50"] <= sample["p99"] <= sample["max"]
 
 
+def test_two_servers_are_measured_in_turn() -> None:
+    arguments = {"server": "gateway_web", "other": "bare_web", "clients": 5}
+    case = Case("web:beside", {**arguments, "events": 20, "turns": 1}, core="load")
+    sample = runner.run_case(case, False, {})
+    assert sample["us"] / sample["us_other"] == pytest.approx(sample["ratio"])
+    assert sample["ratio"] > 0
+
+
 def frame(number: int) -> bytes:
     return bytes([0x81, SIZE]) + text(number, SIZE).encode()
 
@@ -284,7 +292,10 @@ def test_a_crowd_notices_a_connection_that_ends(crowd: Crowd) -> None:
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("server", ["frames_web", "gateway_web", "litestar_web", "nchan"])
+@pytest.mark.parametrize(
+    "server",
+    ["frames_web", "gateway_web", "litestar_web", "send_web", "litestar_send_web", "nchan"],
+)
 def test_a_server_delivers_every_text(server: str) -> None:
     if server == "nchan" and not web.NCHAN.exists():
         pytest.skip("nchan is not installed")

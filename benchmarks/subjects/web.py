@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
 from benchmarks import machine
@@ -24,6 +25,8 @@ from benchmarks.subjects.webclients import Clients
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 WARM_UP = 25
 """Events, or bursts of them, that are not measured."""
+BETWEEN_TURNS = 5
+"""Events that are not measured when another server had its turn."""
 PERCENTILES = (1, 5, *range(10, 100, 10), 95, 99, 99.9)
 T = TypeVar("T")
 
@@ -90,6 +93,55 @@ def fan_out(
         "second": deliveries / elapsed,
         "busy": 100 * spent / elapsed,
         "load": 100 * own / elapsed,
+    }
+
+
+def beside(
+    server: str,
+    other: str,
+    clients: int,
+    events: int,
+    turns: int,
+    size: int = 200,
+    python: str = sys.executable,
+) -> dict[str, float]:
+    """Publish to clients of two servers in turn, one event at a time.
+
+    The turns are short: a machine that others use changes its pace by a third within seconds, and
+    keeps it for as long as a whole run of one server takes.
+
+    Args:
+        server: Which.
+        other: The one that it is compared with.
+        clients: How many each of them has.
+        events: How many are measured in each turn, after some that are not.
+        turns: How many each of them has.
+        size: Characters per event.
+        python: The interpreter of the servers.
+
+    Returns:
+        ``ratio`` of the CPU times per delivery: the median of the turns; and what is made of them,
+        ``us`` and ``us_other``.
+    """
+    spent: list[list[float]] = [[], []]
+    with ExitStack() as stack:
+        sides = [
+            stack.enter_context(connected(name, python, clients, size)) for name in (server, other)
+        ]
+        for served, crowd in sides:
+            crowd.flow(WARM_UP, served.publish, 1, 1)
+        for turn in range(turns):
+            for side in (0, 1) if turn % 2 else (1, 0):
+                served, crowd = sides[side]
+                crowd.flow(BETWEEN_TURNS, served.publish, 1, 1)
+                before = machine.cpu_seconds(*served.pids)
+                crowd.flow(events, served.publish, 1, 1)
+                spent[side].append(machine.cpu_seconds(*served.pids) - before)
+    deliveries = clients * events
+    return {
+        "ratio": median(mine / others for mine, others in zip(*spent, strict=True)),
+        "us": median(spent[0]) * 1e6 / deliveries,
+        "us_other": median(spent[1]) * 1e6 / deliveries,
     }
 
 

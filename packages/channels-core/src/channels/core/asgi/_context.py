@@ -13,7 +13,13 @@ from channels.core.asgi._connections import Connections
 from channels.core.asgi._encoding import Encoding, LastRun, Once
 from channels.core.asgi._limits import Limits
 from channels.core.asgi._lines import block_encoder
-from channels.core.asgi._messages import Messenger
+from channels.core.asgi._messages import (
+    Messages,
+    Messenger,
+    Prototype,
+    body_message,
+    websocket_message,
+)
 from channels.core.asgi._shared_frames import EXTENSION, FrameConnection, SharedMessages
 
 logger = logging.getLogger("channels")
@@ -32,6 +38,7 @@ class Context:
     Attributes:
         messages: Makes messages of events.
         blocks: Makes lines of an event stream of events.
+        bodies: Makes messages of such lines of events.
         running: Who is connected; None outside ``async with gateway:``.
     """
 
@@ -49,8 +56,9 @@ class Context:
         self.limits = limits
         self.retry = retry
         self.running: Connections | None = None
-        self.messages = Messenger(encoding, _unchanged)
+        self.messages = Messenger(encoding, websocket_message)
         self.blocks = LastRun(_each_once(block_encoder(encoding)))
+        self.bodies = LastRun(self._body)
         self._is_unshared = False
         self._shared: dict[object, SharedMessages] = {}
 
@@ -64,6 +72,9 @@ class Context:
         if self.running is None:
             raise NotRunningError("the gateway does not run: use it inside 'async with gateway:'")
         return self.running
+
+    def _body(self, events: Sequence[Event]) -> Messages[Prototype]:
+        return Messages([body_message(b"".join(self.blocks(events)))], None)
 
     def shared(self, server: FrameConnection) -> SharedMessages:
         """Return the messages as frames of the server that ``server`` is a connection of."""
@@ -81,10 +92,6 @@ class Context:
                 "the ASGI server does not offer %s: each WebSocket is sent messages of its own",
                 EXTENSION,
             )
-
-
-def _unchanged(message: str | bytes) -> str | bytes:
-    return message
 
 
 def _each_once(encode: Callable[[Event], bytes]) -> Callable[[Sequence[Event]], Sequence[bytes]]:

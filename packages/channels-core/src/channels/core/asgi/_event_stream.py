@@ -16,7 +16,8 @@ from channels.core.asgi._connection import Connection, Receive, Scope, Send, hea
 from channels.core.asgi._connections import Client
 from channels.core.asgi._encoding import Joined
 from channels.core.asgi._lines import joined_lines, retry_line
-from channels.core.asgi._outlet import SendingOutlet, sending_outlet
+from channels.core.asgi._messages import Messages, Prototype, body_message
+from channels.core.asgi._outlet import SendingOutlet
 
 if TYPE_CHECKING:
     from channels.core.asgi._context import Context
@@ -31,6 +32,9 @@ _HEADERS = [
     (b"cache-control", b"no-cache, no-store"),
     (b"x-accel-buffering", b"no"),
 ]
+
+
+_HEARTBEAT = b":\n\n"
 
 
 class EventStream:
@@ -129,8 +133,9 @@ class _StreamClient(Client):
     async def serve(self) -> None:
         assert self.subscriber is not None
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await self._body(self._first())
-        outlet = self._outlet = sending_outlet(self.subscriber, self._write, self)
+        await self._send(body_message(self._first()))
+        translate = self._context.bodies if self._ids is None else self._body_with_ids
+        outlet = self._outlet = SendingOutlet(self.subscriber, self._send, translate, self)
         outlet.start()
         try:
             await self._wait_until_gone()
@@ -164,7 +169,7 @@ class _StreamClient(Client):
             logger.info("a client took nothing for a while; its event stream is cut")
             self.abort()
         elif outlet.is_idle and outlet.written == self._beaten:
-            outlet.note(self._beat)
+            outlet.note(body_message(_HEARTBEAT))
         self._beaten = outlet.written
 
     async def dismiss(self, spread: float) -> None:
@@ -213,20 +218,6 @@ class _StreamClient(Client):
         if waiting is not None:
             waiting.reschedule(self._loop.time())
 
-    async def _write(self, events: Sequence[Event]) -> None:
-        blocks = self._context.blocks(events)
-        if self._ids is not None:
-            blocks = [self._with_ids(*pair) for pair in zip(events, blocks, strict=True)]
-        await self._body(b"".join(blocks))
-        assert self._outlet is not None
-        self._outlet.written += 1
-
-    async def _beat(self) -> None:
-        await self._body(b":\n\n")
-
-    async def _body(self, body: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
-
     def _first(self) -> bytes:
         ids = self.joined.channels
         if self._ids is not None:
@@ -235,6 +226,10 @@ class _StreamClient(Client):
         else:
             identity = next(iter(ids.values()))
         return retry_line(self._retry) + joined_lines(self.joined, identity)
+
+    def _body_with_ids(self, events: Sequence[Event]) -> Messages[Prototype]:
+        blocks = zip(events, self._context.blocks(events), strict=True)
+        return Messages([body_message(b"".join([self._with_ids(*each) for each in blocks]))], None)
 
     def _with_ids(self, event: Event, block: bytes) -> bytes:
         """Let the id stand for the place in all channels, as there are several."""

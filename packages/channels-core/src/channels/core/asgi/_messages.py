@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from channels.core._event import Event, Gap
 from channels.core.asgi._codes import CloseCode, Closing
 from channels.core.asgi._encoding import Encoding, LastRun, Once
 
 T = TypeVar("T")
+
+Prototype = dict[str, Any]
+"""An ASGI message of which each connection sends a copy: whoever is given one may change it."""
 
 logger = logging.getLogger("channels")
 
@@ -20,6 +23,17 @@ class Messages(NamedTuple, Generic[T]):
 
     ready: Sequence[T]
     closing: Closing | None
+
+
+def websocket_message(data: str | bytes) -> Prototype:
+    """Return the ASGI message that sends ``data``."""
+    kind = "text" if isinstance(data, str) else "bytes"
+    return {"type": "websocket.send", kind: data}
+
+
+def body_message(body: bytes) -> Prototype:
+    """Return the ASGI message that sends ``body`` as a part of a response, not the last one."""
+    return {"type": "http.response.body", "body": body, "more_body": True}
 
 
 class Messenger(LastRun[Messages[T]], Generic[T]):

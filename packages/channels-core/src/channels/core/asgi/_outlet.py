@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import sys
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from channels.core._event import Event
-from channels.core._parking import Parking
 from channels.core._subscriber import Subscriber
+from channels.core.asgi._connection import Message
+from channels.core.asgi._messages import Messages, Prototype
+from channels.core.asgi._pump import Pump, Runner
 
-Write = Callable[[], Coroutine[Any, Any, None]]
-WriteEvents = Callable[[Sequence[Event]], Coroutine[Any, Any, None]]
+FAIR_SHARE = 64
+"""Messages sent to one client before the others get their turn."""
 
 
 class Owner(Protocol):
@@ -63,201 +63,165 @@ class Outlet(ABC):
 class SendingOutlet(Outlet):
     """Sends by awaiting the server's ``send``, one run at a time.
 
+    While it is in line it takes one more: an event that comes before its turn would otherwise have
+    to go through the backlog.
+
     Args:
         subscriber: Whose events.
-        write: Sends a run of events.
+        send: Sends an ASGI message.
+        translate: Makes messages of a run of events. Others may be given the very same ones:
+            ``send`` is called with copies.
         owner: See :class:`Outlet`.
 
     Attributes:
-        written: Counts what is sent; ``write`` adds to it.
+        own: See :class:`~channels.core.asgi._pump.Sender`.
+        is_over: Whether it sends nothing more.
+        written: Counts the messages that were made of events and sent.
     """
 
-    __slots__ = ("_ended", "_notes", "_seen", "_task", "_write", "written")
+    __slots__ = (
+        "_has_ended",
+        "_has_refused",
+        "_is_busy",
+        "_is_in_line",
+        "_next",
+        "_notes",
+        "_pump",
+        "_run",
+        "_seen",
+        "_send",
+        "_translate",
+        "is_over",
+        "own",
+        "written",
+    )
 
-    def __init__(self, subscriber: Subscriber, write: WriteEvents, owner: Owner) -> None:
+    def __init__(
+        self,
+        subscriber: Subscriber,
+        send: Callable[[Any], Awaitable[None]],
+        translate: Callable[[Sequence[Event]], Messages[Prototype]],
+        owner: Owner,
+    ) -> None:
         super().__init__(subscriber, owner)
-        self._write = write
-        self._notes: deque[Write] | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._ended = False
+        self._send = send
+        self._translate = translate
+        self._pump = Pump.here()
+        self._run: Sequence[Event] = ()
+        self._next: Sequence[Event] = ()  # one more, which came while it was in line
+        self._is_in_line = False
+        self._notes: deque[Message] | None = None
+        self._is_busy = False
+        self._has_ended = False
+        self._has_refused = False
         self._seen = -1
+        self.own: Runner | None = None
+        self.is_over = False
         self.written = 0
 
     @property
-    @abstractmethod
     def is_idle(self) -> bool:
         """Whether all that came was sent."""
-
-    def is_stuck(self) -> bool:
-        stuck = not self.is_idle and self.written == self._seen
-        self._seen = self.written
-        return stuck
-
-    def abort(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            await cut(self._task)
-
-    @abstractmethod
-    def note(self, write: Write) -> None:
-        """Send something else, between two runs."""
-
-
-class PumpOutlet(SendingOutlet):
-    """Sends from one task, which sleeps while there is nothing to send."""
-
-    __slots__ = ("_parking", "_run")
-
-    def __init__(self, subscriber: Subscriber, write: WriteEvents, owner: Owner) -> None:
-        super().__init__(subscriber, write, owner)
-        self._parking = Parking()
-        self._run: Sequence[Event] = ()
-
-    @property
-    def is_idle(self) -> bool:
-        return self._parking.is_taken
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._pump(), name="channels-outlet")
-        self._subscriber.attach(self._take, self._end)
-
-    def note(self, write: Write) -> None:
-        if self._notes is None:
-            self._notes = deque()
-        self._notes.append(write)
-        self._parking.wake()
-
-    async def _pump(self) -> None:
-        try:
-            while True:
-                if self._run:
-                    await self._write(self._run)
-                    self._run = ()
-                    self._subscriber.ready()
-                elif self._notes:
-                    await self._notes.popleft()()
-                elif self._ended:
-                    break
-                else:
-                    await self._parking
-        except BaseException as exc:
-            self._owner.delivered(exc)
-            if not isinstance(exc, Exception):
-                raise
-        else:
-            self._owner.delivered(None)
-
-    def _take(self, events: Sequence[Event]) -> bool:
-        if self._run:
-            return False
-        self._run = events
-        self._parking.wake()
-        return True
-
-    def _end(self) -> None:
-        self._ended = True
-        self._parking.wake()
-
-
-class EagerOutlet(SendingOutlet):
-    """Sends at once, in the tick in which the events come; a task remains only if it has to wait.
-
-    The task is begun in place, so that ``send`` is inside a task of its own like everywhere else:
-    what it does with timeouts and cancellation is its own affair.
-    """
-
-    __slots__ = ("_context", "_is_busy", "_is_stopped")
-
-    def __init__(self, subscriber: Subscriber, write: WriteEvents, owner: Owner) -> None:
-        super().__init__(subscriber, write, owner)
-        self._context = contextvars.copy_context()
-        self._is_busy = False
-        self._is_stopped = False
-
-    @property
-    def is_idle(self) -> bool:
         return not self._is_busy
 
     def start(self) -> None:
         self._subscriber.attach(self._take, self._end)
+        self._pump.enter()
+
+    def is_stuck(self) -> bool:
+        is_sending = self._is_busy and not self.is_over
+        stuck = is_sending and self.written == self._seen
+        self._seen = self.written if is_sending else -1
+        return stuck
 
     def abort(self) -> None:
-        self._is_stopped = self._is_busy = True
-        super().abort()
+        if not self.is_over and not self._pump.cancel(self):
+            self.conclude(asyncio.CancelledError())
 
     async def stop(self) -> None:
-        self._is_stopped = self._is_busy = True
-        await super().stop()
+        self.abort()
+        await self._pump.settle(self)
 
-    def note(self, write: Write) -> None:
+    def note(self, message: Message) -> None:
+        """Send something else, between two runs."""
         if self._notes is None:
             self._notes = deque()
-        self._notes.append(write)
-        self._go_on()
+        self._notes.append(message)
+        if not self._is_busy:
+            self._queue()
+
+    # -- what the pump does ----------------------------------------------------------------
+
+    async def step(self) -> None:
+        self._is_in_line = False
+        if self.is_over:
+            return
+        try:
+            if self._run:
+                send = self._send
+                messages, closing = self._translate(self._run)
+                is_long = len(messages) > FAIR_SHARE
+                for message in messages:
+                    await send(message.copy())
+                    self.written += 1
+                    if is_long and self.written % FAIR_SHARE == 0:
+                        await asyncio.sleep(0)
+                if closing is not None:
+                    raise closing
+                self._run = ()
+                if self._next:
+                    self._run, self._next = self._next, ()
+                    self._queue()
+                    return
+            elif self._notes:
+                await self._send(self._notes.popleft())
+            else:  # what came last has been sent
+                self.conclude(None)
+                return
+            self._is_busy = False
+            if self._has_refused:
+                self._has_refused = False
+                self._subscriber.ready()
+            if (self._has_ended or self._notes) and not self._is_busy:
+                self._queue()
+        except BaseException as exc:
+            self.conclude(exc)
+            if not isinstance(exc, Exception):
+                raise
+
+    def conclude(self, error: BaseException | None) -> None:
+        if self.is_over:
+            return
+        self.is_over = self._is_busy = True  # it takes nothing more
+        self._is_in_line = False
+        self._run = self._next = ()
+        self._notes = None
+        if self.own is not None:
+            self.own.parking.wake()
+        self._pump.leave()
+        self._owner.delivered(error)
+
+    # -- what the subscriber does ----------------------------------------------------------
 
     def _take(self, events: Sequence[Event]) -> bool:
-        if self._is_busy:
+        if not self._is_busy:
+            self._run = events
+            self._is_busy = self._is_in_line = True
+            (self.own or self._pump).add(self)
+        elif self._next or not self._is_in_line:
+            self._has_refused = True
             return False
-        self._begin(self._write(events))
-        if self._ended or self._notes:  # since it began
-            asyncio.get_running_loop().call_soon(self._go_on)
+        elif self._run:
+            self._next = events
+        else:
+            self._run = events
         return True
 
     def _end(self) -> None:
-        self._ended = True
-        self._go_on()
-
-    def _begin(self, writing: Coroutine[Any, Any, None]) -> None:
-        self._is_busy = True
-        task = _eager_task(writing, self._context)
-        if task.done():
-            self._conclude(task)
-        else:
-            self._task = task
-            task.add_done_callback(self._resume)
-
-    def _conclude(self, task: asyncio.Task[None]) -> None:
-        """Be free again; stopped, or after an error, it stays busy and takes nothing more."""
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is not None:
-            self._owner.delivered(error)
-        elif not self._is_stopped:
-            self._is_busy = False
-
-    def _resume(self, task: asyncio.Task[None]) -> None:
-        self._task = None
-        self._conclude(task)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        while self._notes and not self._is_busy:
-            self._begin(self._notes.popleft()())
+        self._has_ended = True
         if not self._is_busy:
-            self._subscriber.ready()
-        if self._ended and not self._is_busy and not self._subscriber.qsize:
-            self._is_busy = True
-            self._owner.delivered(None)
+            self._queue()
 
-
-def _eager_task(
-    writing: Coroutine[Any, Any, None], context: contextvars.Context
-) -> asyncio.Task[None]:
-    if sys.version_info < (3, 12):
-        raise AssertionError("Python 3.11 has no eager tasks")
-    loop = asyncio.get_running_loop()
-    name = "channels-outlet"
-    return asyncio.Task(writing, loop=loop, name=name, context=context, eager_start=True)
-
-
-sending_outlet = PumpOutlet if sys.version_info < (3, 12) else EagerOutlet
-"""What sends with the least work on this Python."""
-
-
-async def cut(task: asyncio.Task[None]) -> None:
-    """Cancel a task, and wait until it has ended."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=1.0)
+    def _queue(self) -> None:
+        self._is_busy = self._is_in_line = True
+        (self.own or self._pump).add(self)

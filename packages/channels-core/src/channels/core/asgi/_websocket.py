@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from channels.core._event import Event
 from channels.core._subscriber import Subscriber
 from channels.core.asgi._codes import DRAINING, CloseCode, Closing, Refusal
 from channels.core.asgi._connection import (
@@ -22,7 +21,9 @@ from channels.core.asgi._connection import (
 from channels.core.asgi._connections import Client
 from channels.core.asgi._encoding import Joined
 from channels.core.asgi._limits import Allowance
-from channels.core.asgi._outlet import Outlet, SendingOutlet, cut, sending_outlet
+from channels.core.asgi._messages import websocket_message
+from channels.core.asgi._outlet import Outlet, SendingOutlet
+from channels.core.asgi._pump import cut
 from channels.core.asgi._shared_frames import SharingOutlet, offered_frames
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ logger = logging.getLogger("channels")
 
 CLOSE_TIMEOUT = 2.0
 """Seconds to send what is queued, and to close, when a session ends."""
-
-FAIR_SHARE = 64
-"""Messages sent to one client before the others get their turn."""
 
 _END_CODES = {
     "backlog full": (CloseCode.TOO_SLOW, "backlog full"),
@@ -114,7 +112,7 @@ class WebSocketSession(Client):
         if self._is_gone or self._is_over:
             return
         try:
-            await self.connection.send(_message(data))
+            await self.connection.send(websocket_message(data))
         except Exception as exc:
             self._lose(exc)
 
@@ -236,14 +234,15 @@ class WebSocketSession(Client):
         first = self._context.encoding.joined(self._joined)
         self._joined = None  # an idle client keeps nothing that it does not need
         if first is not None:
-            await self.connection.send(_message(first))
+            await self.connection.send(websocket_message(first))
         server = offered_frames(self.connection.scope)
         if server is None:
             self._context.note_unshared()
-            self._outlet = sending_outlet(self.subscriber, self._write, self)
+            send, messages = self.connection.send, self._context.messages
+            self._outlet = SendingOutlet(self.subscriber, send, messages, self)
         else:
-            messages = self._context.shared(server)
-            self._outlet = SharingOutlet(self.subscriber, server, messages, self)
+            shared = self._context.shared(server)
+            self._outlet = SharingOutlet(self.subscriber, server, shared, self)
         self._outlet.start()
 
     def tick(self) -> None:
@@ -263,19 +262,6 @@ class WebSocketSession(Client):
         self._interrupt()
 
     # -- delivery --------------------------------------------------------------------------
-
-    async def _write(self, events: Sequence[Event]) -> None:
-        outlet = self._outlet
-        assert isinstance(outlet, SendingOutlet)
-        send = self.connection.send
-        messages, closing = self._context.messages(events)
-        for index, message in enumerate(messages, 1):
-            await send(_message(message))
-            outlet.written += 1
-            if index % FAIR_SHARE == 0:
-                await asyncio.sleep(0)
-        if closing is not None:
-            raise closing
 
     def delivered(self, error: BaseException | None) -> None:
         """Close, as all is sent, or nothing more can be."""
@@ -361,11 +347,6 @@ async def _refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
         # A server turns this into a 403: it cannot say more before the handshake.
         code, reason = refusal.code, refusal.reason
         await send({"type": "websocket.close", "code": code, "reason": reason})
-
-
-def _message(data: str | bytes) -> Message:
-    kind = "text" if isinstance(data, str) else "bytes"
-    return {"type": "websocket.send", kind: data}
 
 
 def _size(data: str | bytes, limit: int) -> int:
