@@ -154,18 +154,21 @@ def test_a_rival_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch)
         runner.run_case(Case("bare:call", rival="broadcaster"), quick=True, environment={})
 
 
+@pytest.mark.extended
 def test_clients_count_what_a_server_sends() -> None:
     arguments = {"server": "bare_web", "clients": 5, "events": 16, "burst": 8}
     sample = runner.run_case(Case("web:fan_out", arguments, core="load"), False, {})
     assert min(sample.values()) > 0
 
 
+@pytest.mark.extended
 def test_latencies_are_distributed() -> None:
     arguments = {"server": "bare_web", "clients": 5, "rate": 1000, "seconds": 0.02}
     sample = runner.run_case(Case("web:latency", arguments, core="load"), False, {})
     assert 0 < sample["p1"] <= sample["p50"] <= sample["p99"] <= sample["max"]
 
 
+@pytest.mark.extended
 def test_two_servers_are_measured_in_turn() -> None:
     arguments = {"server": "gateway_web", "other": "bare_web", "clients": 5}
     case = Case("web:beside", {**arguments, "events": 20, "turns": 1}, core="load")
