@@ -17,7 +17,7 @@ from kit import eventually
 from .process import Served, on_servers, serving
 
 # What is tried runs in processes of its own.
-pytestmark = pytest.mark.untraced
+pytestmark = pytest.mark.extended
 
 
 @pytest.fixture(params=on_servers("uvicorn-sansio", "uvicorn-shared"))

@@ -18,7 +18,7 @@ from kit import eventually
 from .process import serving
 
 # What is tried runs in processes of its own.
-pytestmark = pytest.mark.untraced
+pytestmark = pytest.mark.extended
 
 COUNT = 400
 

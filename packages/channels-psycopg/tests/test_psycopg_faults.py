@@ -7,10 +7,5 @@ from postgres_suite.makers import PsycopgMaker
 __all__ = ("postgres_role",)  # a fixture
 
 
-class TestFaults(PsycopgMaker, FaultSuite):
-    # What an outage without history is told as is no matter of the driver.
-    @pytest.fixture(
-        params=[pytest.param(0, marks=pytest.mark.extended), 100_000], ids=["live", "history"]
-    )
-    def history(self, request: pytest.FixtureRequest) -> int:
-        return request.param
+@pytest.mark.extended
+class TestFaults(PsycopgMaker, FaultSuite): ...
