@@ -128,7 +128,7 @@ PART = Part(
 A private server (without fsync) on one core, the measured process on the other, 100 bytes per
 event. *Publish* has 64 tasks that each wait for the commit every time; *latency* is from before the
 publishing to the consumer, at 200 events per second. *asyncpg by itself* sends ``pg_notify`` over
-one kept connection, one after the other.
+one kept connection, one after the other. psycopg is that of its binary wheel, for both sides.
 
 Where a figure is not reached: for each LISTEN the server looks through all names that the
 connection listens to already, so that 10,000 of them cost it 0.16 to 0.17 s by themselves, however
