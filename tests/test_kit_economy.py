@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from coverage import CoverageData
 
+from kit.economy import pytest_collection_modifyitems
 from tools.packages import ROOT
 
 pytestmark = pytest.mark.extended
@@ -90,3 +92,24 @@ def test_tests_are_measured_and_programs_on_demand(tmp_path: Path, processes: in
     defined = {line for line in lines if SUBJECT.splitlines()[line - 1].startswith("def")}
     assert ran == {3, 9, 12}
     assert defined == {2, 5, 8, 11, 14}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_who_waits_for_a_server_is_not_left_until_the_end(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Item:
+        def __init__(self, number: int, *fixtures: str) -> None:
+            self.number = number
+            self.fixturenames = fixtures
+
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", str(count))
+    items: list[Any] = [Item(n) for n in range(60)]
+    items += [Item(n, "make_redis", "private_redis") for n in range(60, 68)]
+    share = len(items) // count
+    pytest_collection_modifyitems(items)
+    assert sorted(item.number for item in items) == list(range(68))
+    last = items[-share:]
+    waiting = [index for index, item in enumerate(last) if item.fixturenames]
+    assert len(waiting) == 8
+    assert waiting[-1] <= share * 3 // 4

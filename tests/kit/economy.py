@@ -6,6 +6,8 @@
   takes twice as long, and what is repeated by the thousand shows nothing new.
 * What was collected stays until the end, so the garbage collector need not go through it again
   and again.
+* Tests that wait for a server of their own are not left until the end, when nobody else would use
+  the cores meanwhile.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ def _measure() -> Coverage | None:
 
 _coverage = _measure()
 
+_OWN_SERVERS = {"make_postgres", "make_redis", "private_cluster", "private_sentinel"}
+
 
 def measured() -> dict[str, str]:
     """Return an environment for a program that is to be measured if its test is."""
@@ -59,6 +63,32 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
         gc.collect()
         gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the tests with servers of their own over the first two thirds of each process's share.
+
+    The shares are those that ``--dist=worksteal`` begins with.
+    """
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    shares: list[pytest.Item] = []
+    for left in range(count, 0, -1):
+        start = len(shares)
+        shares += _spread(items[start : start + (len(items) - start) // left])
+    items[:] = shares
+
+
+def _spread(items: list[pytest.Item]) -> list[pytest.Item]:
+    waiting = [item for item in items if _OWN_SERVERS & set(getattr(item, "fixturenames", ()))]
+    others = [item for item in items if item not in waiting]
+    every = max(1, len(others) * 2 // 3 // max(1, len(waiting)))
+    spread: list[pytest.Item] = []
+    for index, item in enumerate(others):
+        spread.append(item)
+        if waiting and index % every == 0:
+            spread.append(waiting.pop())
+    return spread + waiting
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
