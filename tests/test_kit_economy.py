@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from coverage import CoverageData
 
 from kit.economy import pytest_collection_modifyitems
 from tools.packages import ROOT
@@ -65,6 +64,8 @@ markers = ["untraced"]
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_tests_are_measured_and_programs_on_demand(tmp_path: Path, processes: int) -> None:
+    from coverage import CoverageData  # here: the session `faults` goes without
+
     configuration = tmp_path / "pyproject.toml"
     configuration.write_text(CONFIGURATION)
     (tmp_path / "subject.py").write_text(SUBJECT)

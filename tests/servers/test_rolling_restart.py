@@ -19,11 +19,10 @@ from kit.fixtures import PostgresSpace, RedisSpace
 
 from .process import Served, serving
 
-# What is tried runs in processes of its own.
-pytestmark = pytest.mark.untraced
+pytestmark = pytest.mark.extended
 
 
-@pytest.fixture(params=["redis", pytest.param("postgres", marks=pytest.mark.extended)])
+@pytest.fixture(params=["redis", "postgres"])
 def broker(request: pytest.FixtureRequest) -> str:
     if request.param == "redis":
         space: RedisSpace = request.getfixturevalue("redis_space")
