@@ -27,6 +27,8 @@ async def connection(postgres_space: PostgresSpace) -> AsyncIterator[PsycopgConn
 
 async def test_cancelled_call_ends_at_once_and_is_done(connection: PsycopgConnection) -> None:
     """Its answer is read by nobody, and no later statement gets it."""
+    unseen: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
     await connection.run("CREATE TEMPORARY TABLE done (n int)")
     # The lock is another session's, so the call cannot end before it is let go of.
     other = await PsycopgDriver(connection.raw.info.dsn).connect()
@@ -42,6 +44,7 @@ async def test_cancelled_call_ends_at_once_and_is_done(connection: PsycopgConnec
     following = asyncio.create_task(connection.fetch("SELECT n FROM done"))
     await other.fetch("SELECT pg_advisory_unlock(7)")
     assert await following == [(1,)]
+    assert unseen == []
     await other.close()
 
 
