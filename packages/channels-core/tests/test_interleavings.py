@@ -265,6 +265,9 @@ class Together:
         self.prepared.append(shown(events))
         return shown(events) if self.prepares else None
 
+    def write(self, sink: SharedSink, prepared: list[str]) -> int:
+        return sink.write(prepared)
+
 
 class SharedSink(Sink):
     """One of a group; notes what was written to it past its call."""
@@ -274,10 +277,20 @@ class SharedSink(Sink):
         self.shared_group = group
         self.shared_writer = self
         self.written: list[str] = []
+        self.finished: list[str] = []
+        self.room: int | None = None
         self.on_write: Callable[[], object] = lambda: None
 
-    def write(self, prepared: list[str]) -> None:
-        self.written += prepared
+    def write(self, prepared: list[str]) -> int:
+        if self.room == 0:
+            raise BlockingIOError
+        taken = prepared[: self.room]
+        self.written += taken
+        self.on_write()
+        return len(taken)
+
+    def finish(self, prepared: list[str], written: int) -> None:
+        self.finished += prepared[written:]
         self.on_write()
 
 
@@ -360,7 +373,7 @@ async def test_who_leaves_a_group_within_a_fan_out_is_not_written_to(
 
 async def test_a_group_in_which_one_fails_goes_on() -> None:
     def fail() -> None:
-        raise OSError("broken")
+        raise ValueError("a mistake")
 
     async with Plugin() as plugin:
         _, subscribers, sinks = await join_together(plugin, 4)
@@ -371,6 +384,62 @@ async def test_a_group_in_which_one_fails_goes_on() -> None:
         await eventually(lambda: sinks[-1].written == ["1"], "the next")
         assert [subscriber.end_reason for subscriber in subscribers] == [None, "failed", None, None]
         assert sinks[1].written == ["0"]
+
+
+async def test_what_a_group_cannot_write_its_sink_finishes() -> None:
+    async with Plugin() as plugin:
+        _, subscribers, sinks = await join_together(plugin, 5)
+        sinks[1].room, sinks[3].room = 0, 1
+
+        def leave() -> None:
+            subscribers[1].busy()
+
+        sinks[1].on_write = leave
+        await plugin.fill(2)
+        await eventually(lambda: sinks[-1].written == ["0", "1"], "the events")
+        assert [sink.written for sink in sinks[:4]] == [["0", "1"], [], ["0", "1"], ["0"]]
+        assert [sink.finished for sink in sinks] == [[], ["0", "1"], [], ["1"], []]
+        assert all(subscriber.end_reason is None for subscriber in subscribers)
+        assert len({subscriber.positions["a"] for subscriber in subscribers}) == 1
+        sinks[3].room = None
+        await plugin.fill(1, first=2)
+        await eventually(lambda: sinks[-1].written == ["0", "1", "2"], "the next")
+        assert sinks[3].written == ["0", "2"]
+        assert subscribers[1].qsize == 1, "it left its group"
+        sinks[1].on_write = lambda: None
+        subscribers[1].ready()
+        assert sinks[1].shown == ["2"]
+
+
+async def test_one_that_cannot_finish_ends_alone() -> None:
+    def fail() -> None:
+        raise ValueError("a mistake")
+
+    async with Plugin() as plugin:
+        _, subscribers, sinks = await join_together(plugin, 3)
+        sinks[1].room, sinks[1].on_write = 0, fail
+        await plugin.fill(1)
+        await eventually(lambda: sinks[-1].shown == ["0"], "the first, behind what on_end may send")
+        assert [subscriber.end_reason for subscriber in subscribers] == [None, "failed", None]
+
+
+async def test_a_sink_that_says_it_is_ready_while_it_is_handed_what_waited_gets_it_once() -> None:
+    async with Plugin() as plugin:
+        subscriber, sink = await plugin.subscribe("a"), Sink()
+        await plugin.fill(3)
+        await eventually(lambda: subscriber.qsize == 3, "the events")
+
+        def take(events: Sequence[Event]) -> bool:
+            subscriber.busy()
+            subscriber.ready()
+            return sink(events)
+
+        subscriber.attach(take)
+        assert sink.shown == ["0", "1", "2"]
+        await plugin.fill(1, first=3)
+        await eventually(lambda: len(sink.shown) > 3, "the next")
+        assert sink.shown == ["0", "1", "2", "3"]
+        assert subscriber.qsize == 0
 
 
 async def test_a_group_that_cannot_prepare_is_called() -> None:

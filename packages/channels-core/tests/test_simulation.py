@@ -95,6 +95,13 @@ class Pipes:
     def prepare(self, given: Sequence[Event]) -> Sequence[Event] | None:
         return given if self.rng.random() < 0.7 else None
 
+    def write(self, pipe: Pipe, prepared: Sequence[Event]) -> int:
+        if self.rng.random() < 0.1:
+            raise BlockingIOError
+        written = len(prepared) - (self.rng.random() < 0.1)
+        pipe.write(prepared[:written])
+        return written
+
 
 @dataclass(eq=False)
 class Pipe:
@@ -125,6 +132,13 @@ class Pipe:
         take(events)
         if self.consumer.busy:
             self.consumer.subscriber.busy()
+        elif self.consumer.rng.random() < 0.1:  # it might have another group now
+            self.consumer.subscriber.busy()
+            self.consumer.subscriber.ready()
+
+    def finish(self, prepared: Sequence[Event], written: int) -> None:
+        self.consumer.busy = False  # what is begun is taken
+        self.write(prepared[written:])
 
 
 class Simulation:

@@ -2,10 +2,18 @@
 
 import asyncio
 import gc
+import socket
+import struct
 import weakref
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
+from typing import Any, cast
+
+import pytest
 
 from channels.uvicorn import FrameConnection, Frames
+from channels.uvicorn._connection import AWAY
+from channels.uvicorn._group import Group
 from channels.uvicorn._transport import OrderedTransport
 
 encode = FrameConnection.encode
@@ -60,6 +68,89 @@ def opened() -> tuple[FrameConnection, Recorder]:
     connection.open(0)
     transport.calls.clear()
     return connection, transport
+
+
+class Linked(asyncio.Protocol):
+    """A connection over a real socket that holds little, and what it tells whoever serves it."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.read = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        raw = cast("asyncio.Transport", transport)
+        self.connection = FrameConnection(raw, asyncio.get_running_loop())
+        self.ordered = OrderedTransport(raw, self.connection)
+        self.connection.open(0)
+        self.connection.on_ready = lambda: self.told.append("ready")
+        self.connection.on_refuse = lambda: self.told.append("refuses")
+
+    def pause_writing(self) -> None:
+        self.connection.pause()
+
+    def resume_writing(self) -> None:
+        self.connection.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connection.lose()
+
+    def link(self, peer: socket.socket) -> None:
+        peer.setblocking(False)
+        self.peer = peer
+
+    @property
+    def group(self) -> Group:
+        group = self.connection.shared_group
+        assert group is not None
+        return group
+
+    def write(self, wire: bytes) -> int:
+        """Write what was prepared for the group."""
+        return self.group.write(cast("int", self.connection.shared_writer), wire)
+
+    def fill(self, wire: bytes) -> tuple[int, int]:
+        """Write until nothing is taken; return how often it was, and how much of the last one."""
+        times = written = 0
+        while True:
+            try:
+                written += self.write(wire[written:])
+            except BlockingIOError:
+                return times, written
+            if written == len(wire):
+                times, written = times + 1, 0
+
+    async def receive(self, size: int) -> bytes:
+        """Read so many bytes in all at the other end."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(5):
+            while len(self.read) < size:
+                self.read += await loop.sock_recv(self.peer, 1 << 16)
+        return bytes(self.read)
+
+
+@pytest.fixture
+async def linked() -> AsyncIterator[Callable[[int], Awaitable[list[Linked]]]]:
+    """Return what opens so many connections."""
+    loop = asyncio.get_running_loop()
+    with ExitStack() as stack:
+
+        async def one() -> Linked:
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                peer = stack.enter_context(socket.socket())
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+                peer.connect(server.getsockname())
+                ours, _ = server.accept()
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            transport, protocol = await loop.connect_accepted_socket(Linked, ours)
+            stack.callback(transport.abort)
+            protocol.link(peer)
+            return protocol
+
+        async def many(count: int) -> list[Linked]:
+            return [await one() for _ in range(count)]
+
+        yield many
+    await turn()
 
 
 async def turn() -> None:
@@ -188,59 +279,64 @@ async def test_what_has_no_frames_goes_elsewhere() -> None:
     assert source.translated == 2
 
 
-async def test_a_group_is_written_to_past_its_sinks() -> None:
+# -- groups ----------------------------------------------------------------------------------
+
+Linker = Callable[[int], Awaitable[list[Linked]]]
+
+
+async def test_a_group_is_written_to_past_its_sinks(linked: Linker) -> None:
     source = Numbers()
-    pairs = [opened() for _ in range(3)]
-    for connection, _ in pairs:
-        connection.on_refuse = lambda: None
-    groups = {connection.sink(source).shared_group for connection, _ in pairs}
-    (group,) = groups
+    members = await linked(3)
+    (group,) = {member.connection.sink(source).shared_group for member in members}
     assert group is not None
-    run = [1]
-    wire = group.prepare(run)
+    wire = group.prepare([1])
     assert wire == encode("1")[0]
-    for connection, transport in pairs:
-        connection.shared_writer.write(wire)
-        assert transport.calls == [wire]
+    for member in members:
+        assert member.write(wire) == len(wire)
+        assert await member.receive(len(wire)) == wire
     assert source.translated == 1
     assert group.prepare([-1]) is None
 
 
-async def test_a_group_overtakes_nothing_and_joins_what_is_more_in_a_turn() -> None:
-    source = Numbers()
-    connection, transport = opened()
-    connection.on_refuse = lambda: None
-    sink = connection.sink(source)
-    group = sink.shared_group
-    assert group is not None
+async def test_a_group_overtakes_nothing_and_joins_what_is_more_in_a_turn(linked: Linker) -> None:
+    (member,) = await linked(1)
+    connection = member.connection
+    sink = connection.sink(Numbers())
+    group = member.group
     one, two, three, four = (encode(str(n))[0] for n in (1, 2, 3, 4))
-    connection.shared_writer.write(group.prepare([1]) or b"")
+    member.write(group.prepare([1]) or b"")
     assert group.prepare([2]) is None, "the second of a turn"
     for number in (2, 3, 4):
         assert sink([number])
-    assert transport.calls == [one, two]
+    assert connection.buffered == len(three + four)
     await turn()
-    assert transport.calls == [one, two, three + four]
+    assert connection.buffered == 0
     connection.write(A)
     connection.write(B)
     assert group.prepare([5]) is None, "something is held"
     await turn()
     assert group.prepare([6]) == encode("6")[0]
+    expected = one + two + three + four + A[0] + B[0]
+    assert await member.receive(len(expected)) == expected
 
 
-async def test_a_group_is_of_those_who_take_the_same_bytes_and_say_when_they_refuse() -> None:
+async def test_a_group_is_of_those_who_take_the_same_bytes_and_say_when_they_refuse(
+    linked: Linker,
+) -> None:
     source = Numbers()
-    connection, _ = opened()
-    refused: list[bool] = []
+    (member, other) = await linked(2)
+    connection = member.connection
+    connection.on_refuse = None
     assert connection.sink(source).shared_group is None, "it could not say that it refuses"
+    refused: list[bool] = []
     connection.on_refuse = lambda: refused.append(connection.write(A))
     group = connection.shared_group
     assert group is not None
-    other = FrameConnection(Recorder(), asyncio.get_running_loop())
-    other.on_refuse = lambda: None
-    assert other.sink(source).shared_group is None, "it is not open"
-    other.open(12)
-    assert other.shared_group not in (None, group), "it is sent other bytes"
+    other.connection.shut()
+    other.connection.on_refuse = lambda: None
+    assert other.connection.sink(source).shared_group is None, "it is not open"
+    other.connection.open(12)
+    assert other.connection.shared_group not in (None, group), "it is sent other bytes"
     connection.pause()
     assert connection.shared_group is None
     assert refused == [False]
@@ -256,6 +352,124 @@ async def test_a_group_is_of_those_who_take_the_same_bytes_and_say_when_they_ref
     connection.lose()
     assert refused == [True, True]
     assert connection.shared_group is None
+
+
+async def test_a_transport_that_is_not_known_is_not_gone_past() -> None:
+    connection, _ = opened()
+    connection.on_refuse = lambda: None
+    assert connection.sink(Numbers()).shared_group is None
+    assert connection.shared_writer is None
+
+
+async def test_what_the_socket_does_not_take_comes_before_all_else(linked: Linker) -> None:
+    (member,) = await linked(1)
+    connection = member.connection
+    connection.set_limit(1 << 20)
+    sink = connection.sink(Numbers())
+    wire = encode("x" * 700)[0]
+    times, written = member.fill(wire)
+    member.told.clear()
+    connection.finish(wire, written)
+    assert member.told == ["refuses", "ready"]
+    assert connection.shared_group is None, "it would overtake the rest"
+    expected = wire * (times + 1)
+    for number in range(3):
+        assert sink([number])
+        expected += encode(str(number))[0]
+    assert await member.receive(len(expected)) == expected
+    assert connection.shared_group is None, "not at once"
+    for number in range(AWAY):
+        assert connection.shared_group is None
+        expected += encode(str(number))[0]
+        assert sink([number])
+        await member.receive(len(expected))
+    assert member.told == ["refuses", "ready"] * 2
+    expected += wire
+    assert member.write(wire) == len(wire)
+    assert await member.receive(len(expected)) == expected
+
+
+async def test_one_that_is_over_its_limit_is_of_a_group_only_long_after(linked: Linker) -> None:
+    (member,) = await linked(1)
+    connection = member.connection
+    connection.set_limit(100)
+    sink = connection.sink(Numbers())
+    wire = encode("x" * 700)[0]
+    times, written = member.fill(wire)
+    member.told.clear()
+    connection.finish(wire, written)
+    assert member.told == ["refuses"]
+    assert not sink([1])
+    expected = wire * (times + 1)
+    await member.receive(len(expected))
+    assert member.told == ["refuses", "ready"]
+    assert connection.shared_group is None
+    for number in range(AWAY):
+        await turn()
+        expected += encode(str(number))[0]
+        assert sink([number])
+        await member.receive(len(expected))
+    assert connection.shared_group is not None
+    assert bytes(member.read) == expected
+
+
+@pytest.mark.parametrize("lines", [False, True], ids=["write", "writelines"])
+async def test_what_the_server_writes_takes_it_out_of_its_group(
+    linked: Linker, lines: bool
+) -> None:
+    (member,) = await linked(1)
+    connection = member.connection
+    connection.sink(Numbers())
+    connection.set_limit(1 << 20)
+    sent = 0
+
+    def write(data: bytes) -> None:
+        nonlocal sent
+        sent += len(data)
+        if lines:
+            member.ordered.writelines([data])
+        else:
+            member.ordered.write(data)
+
+    async def write_and_see(data: bytes) -> None:
+        write(data)
+        await member.receive(sent)
+
+    write(b"pong")
+    assert member.group
+    member.told.clear()
+    big = b"x" * 500_000
+    write(big)
+    assert connection.shared_group is None
+    assert member.told == ["refuses", "ready"]
+    await member.receive(sent)
+    for _ in range(AWAY - 1):
+        await write_and_see(b"pong")
+    await write_and_see(big)
+    for _ in range(AWAY):
+        assert connection.shared_group is None
+        await write_and_see(b"pong")
+    assert member.group
+    assert member.told == ["refuses", "ready"] * 2
+
+
+async def test_one_whose_client_has_gone_is_ended_by_its_transport(linked: Linker) -> None:
+    (member,) = await linked(1)
+    connection = member.connection
+    connection.sink(Numbers())
+    wire = encode("1")[0]
+    member.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    member.peer.close()
+    with pytest.raises(OSError, match=r"(reset|Broken)"):
+        while True:
+            member.write(wire)
+    connection.finish(wire, 0)
+    for _ in range(3):
+        await turn()
+    assert not connection.write(A)
+    assert connection.shared_group is None
+    assert connection.shared_writer is None, "the number may be another socket's by now"
+    assert member.told[-1] == "refuses"
 
 
 async def test_the_lost_is_freed_without_the_collector() -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import logging
+import os
+import random
 import socket
 import ssl
 import weakref
@@ -13,8 +15,9 @@ import pytest
 import websockets
 
 from channels.core import ChannelsPlugin, MemoryChannelsBackend
-from channels.uvicorn import FrameConnection, Frames, SansIOProtocol
+from channels.uvicorn import FrameConnection, Frames, SansIOProtocol, _connection
 from channels.uvicorn._frames import UNCOMPRESSED
+from channels.uvicorn._group import Group
 from kit._tls import authority, server_certificate
 
 encode, join = FrameConnection.encode, FrameConnection.join
@@ -303,6 +306,7 @@ def test_it_works_over_tls(kit: Any) -> None:
 
     @kit.shared
     async def app(connection: Any, receive: Any, send: Any) -> None:
+        assert connection.shared_writer is None, "the socket itself takes no plain text"
         ready = asyncio.Event()
         connection.on_ready = ready.set
         for number in range(2000):
@@ -339,6 +343,74 @@ def test_an_application_that_fails_closes_after_what_was_written(kit: Any) -> No
 
 
 @pytest.mark.untraced
+def test_clients_that_read_in_fits_get_all_in_order(
+    kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They leave their group and come back all the time, with other messages between."""
+    total, others = 400, 40
+    dice = random.Random(7)
+    stinted = 0
+
+    def stint(descriptor: int, wire: bytes) -> int:
+        nonlocal stinted
+        if dice.random() < 0.8:
+            return os.write(descriptor, wire)
+        stinted += 1
+        if dice.random() < 0.5:
+            raise BlockingIOError
+        return os.write(descriptor, wire[: dice.randrange(1, len(wire))])
+
+    monkeypatch.setattr(Group, "write", staticmethod(stint))
+    monkeypatch.setattr(_connection, "AWAY", 2)
+    source = Source()
+    joined = 0
+
+    async def scenario() -> None:
+        async with ChannelsPlugin(MemoryChannelsBackend(), channels=["a"]) as plugin:
+
+            @kit.shared
+            async def app(connection: Any, receive: Any, send: Any) -> None:
+                nonlocal joined
+                async with plugin.start_subscription(["a"]) as subscriber:
+                    connection.set_limit(20_000)
+                    sock = connection._transport.get_extra_info("socket")
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**14)
+                    connection.on_ready, connection.on_refuse = subscriber.ready, subscriber.busy
+                    subscriber.attach(connection.sink(source))
+                    joined += 1
+                    for number in range(others):
+                        await send({"type": "websocket.send", "text": f"other {number}"})
+                        await asyncio.sleep(dice.choice((0, 0.001, 0.003)))
+                    await kit.left(receive)
+
+            async with kit.serving(app, kit.ws) as server:
+                clients = [await server.connect(limit=1000, buffer=2**14) for _ in range(12)]
+                await kit.until(lambda: joined == len(clients))
+
+                async def read(client: Any) -> None:
+                    counts = {"event": 0, "other": 0}
+                    while counts != {"event": total, "other": others}:
+                        if dice.random() < 0.1:
+                            await asyncio.sleep(dice.choice((0, 0.001, 0.005)))
+                        (text,) = await client.texts(1)
+                        kind, number = text.split()[:2]
+                        assert int(number) == counts[kind]
+                        counts[kind] += 1
+
+                async with asyncio.TaskGroup() as group:
+                    for client in clients:
+                        group.create_task(read(client))
+                    for number in range(total):
+                        text = f"event {number} ".ljust(dice.choice((20, 200, 4000)), "x")
+                        plugin.publish(text, "a")
+                        if dice.random() < 0.9:
+                            await asyncio.sleep(dice.choice((0, 0, 0.001)))
+
+    kit.run(scenario())
+    assert stinted > 20
+
+
+@pytest.mark.untraced
 def test_a_storm_reaches_everybody_in_order(kit: Any) -> None:
     """Numbered events at speed to quick, slow, leaving and dying clients of two channels."""
     total = 1000
@@ -361,7 +433,7 @@ def test_a_storm_reaches_everybody_in_order(kit: Any) -> None:
                     connections.append(weakref.ref(connection))
                     subscribers.append(subscriber)
                     if len(connections) > 30:
-                        sock = connection.shared_writer.get_extra_info("socket")
+                        sock = connection._transport.get_extra_info("socket")
                         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
                     while (message := await receive())["type"] != "websocket.disconnect":
                         await send({"type": "websocket.send", "text": message["text"]})

@@ -27,6 +27,10 @@ class FakeGroup:
             return self.source.translate(given)  # type: ignore[no-any-return]
         return self.source.frames  # type: ignore[no-any-return]
 
+    def write(self, connection: FakeConnection, frames: list[str | bytes]) -> int:
+        connection.write(frames)
+        return len(frames)
+
 
 class FakeConnection:
     """The server's side of the extension; it buffers one write for a client that takes nothing."""

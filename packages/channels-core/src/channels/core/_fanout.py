@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from itertools import accumulate, chain, islice
 from operator import length_hint
 from types import MethodType
@@ -31,15 +31,18 @@ It is kept where members cost about the same, and a first chunk does not take lo
 class Group(Protocol):
     """Sinks that make the same of what they are given."""
 
-    def prepare(self, given: Any) -> Any | None:
+    def prepare(self, given: Any) -> Sized | None:
         """Return what may be written to all of them until the loop goes on; None: call them."""
         ...
 
+    @property
+    def write(self) -> Callable[[Any, Any], int]:
+        """Write to a member what was prepared; return how much of it was written.
 
-class Writer(Protocol):
-    """Where a sink of a group writes what it makes."""
-
-    def write(self, prepared: Any) -> object: ...
+        Raises:
+            OSError: Nothing of it was.
+        """
+        ...
 
 
 class SharedSink(Protocol):
@@ -55,7 +58,13 @@ class SharedSink(Protocol):
         ...
 
     @property
-    def shared_writer(self) -> Writer: ...
+    def shared_writer(self) -> Any:
+        """Where the group writes for this sink."""
+        ...
+
+    def finish(self, prepared: Any, written: int) -> object:
+        """Take over where not all that was prepared could be written."""
+        ...
 
     def __call__(self, events: Sequence[Event], /) -> bool: ...
 
@@ -194,10 +203,10 @@ class FanOut:
         try:
             if self._changed:
                 self._serve_changed()
-            elif snapshot.groups[self._part] is None:
+            elif (group := snapshot.groups[self._part]) is None:
                 self._serve_alone(count)
             elif self._prepared is not None:
-                self._serve_group(count)
+                self._serve_group(group, count)
             else:
                 self._serve_each(count)
         except (Exception, asyncio.CancelledError) as exc:
@@ -220,10 +229,20 @@ class FanOut:
                 self._snapshot.members[self._next - 1].refused(self._channel, events)
                 break
 
-    def _serve_group(self, count: int) -> None:
+    def _serve_group(self, group: Group, count: int) -> None:
         prepared = self._prepared
-        for writer in islice(self._left, count):
-            writer.write(prepared)
+        size = written = len(prepared)
+        write = group.write
+        try:
+            for writer in islice(self._left, count):
+                written = write(writer, prepared)
+                if written != size:
+                    break
+        except OSError:
+            written = 0
+        if written != size:
+            sink = cast("SharedSink", self._snapshot.members[self._next - 1].target())
+            sink.finish(prepared, written)
 
     def _serve_each(self, count: int) -> None:
         """Call the sinks of a group for which nothing could be prepared."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -12,6 +13,16 @@ from channels.uvicorn._ticks import Ticks
 
 DEFAULT_LIMIT = 65536
 """Bytes that may wait in a connection's write buffer before it refuses more."""
+
+AWAY = 100
+"""Writes after which nothing waits, in a row, before a connection is of a group again."""
+
+_CLOSE_LAST: Final = {
+    ("asyncio.selector_events", "_SelectorSocketTransport"),
+    ("uvloop.loop", "TCPTransport"),
+    ("uvloop.loop", "UnixTransport"),
+}
+"""Transports that keep their socket open until ``connection_lost`` has returned."""
 
 
 class _Nothing:
@@ -37,15 +48,18 @@ class FrameConnection:
         * The first write in a turn of the loop goes to the transport at once; what follows in
           the same turn is held and written as one when the turn ends.
         * Nothing else reaches the transport while something is held: it is flushed before.
+        * It is of a group only while its transport has sent all that was given to it.
 
     Attributes:
-        shared_writer: Where those write who serve it as one of its group.
+        shared_writer: Where those write who serve it as one of its group: its socket's descriptor.
         on_ready: Called when it takes messages again, or for the first time. Default None.
-        on_refuse: Called when it takes no more for now, or for good. Default None.
+        on_refuse: Called when it takes no more for now, or for good, or not as one of its group.
+            Default None.
     """
 
     __slots__ = (
         "__weakref__",
+        "_away",
         "_group",
         "_held",
         "_held_size",
@@ -55,13 +69,16 @@ class FrameConnection:
         "_limit",
         "_otherwise",
         "_refuses",
+        "_transport",
         "on_ready",
         "on_refuse",
         "shared_writer",
     )
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self.shared_writer = transport
+        self.shared_writer = _descriptor(transport)
+        self._transport = transport
+        self._away = 0  # writes until it is of a group again
         self._group = Ticks.of(loop).group(_NOTHING, UNCOMPRESSED)
         self._last: object | None = None
         self._held: list[bytes] | None = None
@@ -120,15 +137,22 @@ class FrameConnection:
     def shared_group(self) -> Group | None:
         """Those it can be served with at once; None: it wants to be called.
 
-        As long as it does not call ``on_refuse``, whoever serves the group may write to
-        ``shared_writer`` what the group has prepared, instead of calling this sink.
+        As long as it does not call ``on_refuse``, whoever serves the group may have the group write
+        what it has prepared to ``shared_writer``, instead of calling this sink.
         """
-        return None if self._refuses or self.on_refuse is None else self._group
+        if self._refuses or self._away or self.on_refuse is None or self.shared_writer is None:
+            return None
+        return self._group
+
+    def finish(self, prepared: bytes, written: int) -> None:
+        """Send what the socket did not take of what was prepared for the group."""
+        self._transport.write(memoryview(prepared)[written:])
+        self.check()
 
     @property
     def buffered(self) -> int:
         """Bytes that were taken and that the operating system has not got yet."""
-        return self.shared_writer.get_write_buffer_size() + self._held_size
+        return self._transport.get_write_buffer_size() + self._held_size
 
     def set_limit(self, limit: int) -> None:
         """Refuse messages while more than ``limit`` bytes are buffered, until a quarter is left.
@@ -136,14 +160,14 @@ class FrameConnection:
         Args:
             limit: In bytes, 0 or more. What is taken may go beyond it by one write.
         """
-        self.shared_writer.set_write_buffer_limits(high=limit)
+        self._transport.set_write_buffer_limits(high=limit)
         self._limit = limit
 
     def abort(self) -> None:
         """Cut the connection at once; what is buffered is lost."""
         self.shut()
         self._drop()
-        self.shared_writer.abort()
+        self._transport.abort()
 
     # -- what the protocol does ------------------------------------------------------------
 
@@ -152,7 +176,7 @@ class FrameConnection:
         usable = window_bits if window_bits >= MIN_WINDOW_BITS else UNCOMPRESSED
         self._group = self._group.ticks.group(self._group.source, usable)
         self._is_open = True
-        self.shared_writer.set_write_buffer_limits(high=self._limit)
+        self._transport.set_write_buffer_limits(high=self._limit)
         if not self._is_paused:
             self._take()
 
@@ -172,7 +196,25 @@ class FrameConnection:
         if self._held is not None:
             wire = b"".join(self._held)
             self._drop()
-            self.shared_writer.write(wire)
+            self._transport.write(wire)
+            self.check()
+
+    def check(self) -> None:
+        """See whether the transport has sent all; called whenever something was written to it.
+
+        If not, the connection is of no group for a while: what is written to the socket itself
+        would overtake the rest.
+        """
+        if self.shared_writer is None:
+            return
+        if self._transport.get_write_buffer_size():
+            was_away, self._away = self._away, AWAY
+            if not was_away:
+                self._regroup()
+        elif self._away:
+            self._away -= 1
+            if not self._away:
+                self._regroup()
 
     def shut(self) -> None:
         """Take nothing any more: the connection is being closed."""
@@ -185,6 +227,7 @@ class FrameConnection:
         """Let go of everything: the connection is gone."""
         self.shut()
         self._drop()
+        self.shared_writer = None
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -199,6 +242,12 @@ class FrameConnection:
             if self.on_refuse is not None:
                 self.on_refuse()
 
+    def _regroup(self) -> None:
+        """Have whoever serves it ask for its group again."""
+        if not self._refuses and self.on_refuse is not None:
+            self.on_refuse()
+            self._take()
+
     def _write(self, frames: Frames) -> None:
         group = self._group
         turn = group.ticks.current or group.ticks.begin()
@@ -206,7 +255,8 @@ class FrameConnection:
             self._hold(frames[group.window_bits])
         else:
             self._last = turn
-            self.shared_writer.write(frames[group.window_bits])
+            self._transport.write(frames[group.window_bits])
+            self.check()
 
     def _hold(self, wire: bytes) -> None:
         if self._held is None:
@@ -220,3 +270,15 @@ class FrameConnection:
     def _drop(self) -> None:
         self._held = None
         self._held_size = 0
+
+
+def _descriptor(transport: asyncio.Transport) -> int | None:
+    """Return where the transport's socket can be written to past it, if it can be.
+
+    Neither TLS nor a transport that may have closed the socket, whose number another one then has.
+    """
+    kind = type(transport)
+    if os.name != "posix" or (kind.__module__, kind.__name__) not in _CLOSE_LAST:
+        return None
+    descriptor: int = transport.get_extra_info("socket").fileno()
+    return descriptor

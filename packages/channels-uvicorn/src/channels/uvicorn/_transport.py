@@ -25,10 +25,12 @@ class OrderedTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         self._connection.flush()
         self._transport.write(data)
+        self._connection.check()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
         self._connection.flush()
         self._transport.writelines(list_of_data)
+        self._connection.check()
 
     def write_eof(self) -> None:
         self._connection.shut()
