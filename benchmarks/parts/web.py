@@ -92,13 +92,10 @@ do without Litestar. All servers in Python run on uvicorn with uvloop and the fa
 WebSocket protocols; nchan is a module of nginx, written in C. In the saturated case a server should
 use all of its core: if it does not, and the clients use all of theirs, they are the limit.
 
-Where a figure is not reached: the bare loop has a process to itself that holds nothing but
-transports; a bare loop over the connections of a real server, in that server, costs more, and
-frames were 1.08 of that. The median at a low rate is half a fan-out, nearly all of it the
-kernel's, so that litestar / bare loop bounds litestar / frames; by the kernel's own stamps it
-is 0.05 ms less than the clients find, for either. On stock uvicorn the *send loop*, one task that
-awaits uvicorn's ``send`` for each client and does nothing else, bounds what channels can reach; *in
-Litestar* it is the ``send`` that handlers are given.""",
+Where a figure is not reached: the median at a low rate is half a fan-out, and nearly all of that
+is the kernel's, so that litestar / bare loop bounds litestar / frames. On stock uvicorn the *send
+loop*, one task that awaits uvicorn's ``send`` for each client and does nothing else, bounds what
+channels can reach; *in Litestar* it is the ``send`` that handlers are given.""",
     rounds=3,
     cases={
         **{f"one at a time, {side}": fan_out(name) for side, name in SERVERS.items()},
@@ -268,6 +265,7 @@ Litestar* it is the ``send`` that handlers are given.""",
     ),
     units={
         "us": "µs of CPU per delivery",
+        "kernel": "percent of that in the kernel",
         "us_other": "µs of CPU per delivery, the other one",
         "ratio": "of that of the other one",
         "second": "deliveries per second",

@@ -76,20 +76,21 @@ def fan_out(
         python: The interpreter of the server.
 
     Returns:
-        ``us`` of CPU time of the server per delivery, deliveries per ``second``, and what percent
-        of their cores the server (``busy``) and the clients (``load``) used.
+        ``us`` of CPU time of the server per delivery, what percent of that was in the ``kernel``,
+        deliveries per ``second``, and what percent of their cores the server (``busy``) and the
+        clients (``load``) used.
     """
     with connected(server, python, clients, size, deflate) as (served, crowd):
         crowd.flow(WARM_UP * burst * ahead, served.publish, burst, ahead)
-        spent, own, elapsed = clocks(served)
+        before = clocks(served)
         crowd.flow(events, served.publish, burst, ahead)
-        spent, own, elapsed = (
-            after - before
-            for before, after in zip((spent, own, elapsed), clocks(served), strict=True)
+        spent, kernel, own, elapsed = (
+            now - then for then, now in zip(before, clocks(served), strict=True)
         )
     deliveries = clients * events
     return {
         "us": spent * 1e6 / deliveries,
+        "kernel": 100 * kernel / spent,
         "second": deliveries / elapsed,
         "busy": 100 * spent / elapsed,
         "load": 100 * own / elapsed,
@@ -197,9 +198,14 @@ def connection(server: str, clients: int, python: str = sys.executable) -> dict[
     return {"bytes": taken / clients}
 
 
-def clocks(served: Server) -> tuple[float, float, float]:
-    """Return the CPU time of the server, that of this process, and the time."""
-    return machine.cpu_seconds(*served.pids), time.process_time(), time.perf_counter()
+def clocks(served: Server) -> tuple[float, float, float, float]:
+    """Return the CPU time of the server, that in the kernel, that of this process, and the time."""
+    return (
+        machine.cpu_seconds(*served.pids),
+        machine.kernel_seconds(*served.pids),
+        time.process_time(),
+        time.perf_counter(),
+    )
 
 
 @contextmanager
