@@ -423,23 +423,40 @@ async def test_one_that_cannot_finish_ends_alone() -> None:
         assert [subscriber.end_reason for subscriber in subscribers] == [None, "failed", None]
 
 
-async def test_a_sink_that_says_it_is_ready_while_it_is_handed_what_waited_gets_it_once() -> None:
+async def test_who_changes_its_group_within_a_fan_out_gets_all_once() -> None:
     async with Plugin() as plugin:
-        subscriber, sink = await plugin.subscribe("a"), Sink()
-        await plugin.fill(3)
-        await eventually(lambda: subscriber.qsize == 3, "the events")
+        _, subscribers, sinks = await join_together(plugin, 5)
+        other = Together()
 
-        def take(events: Sequence[Event]) -> bool:
-            subscriber.busy()
-            subscriber.ready()
-            return sink(events)
+        def regroup() -> None:
+            for index, to in ((0, None), (1, other), (2, None), (3, other)):
+                sinks[index].shared_group = to
+                subscribers[index].regroup()
 
-        subscriber.attach(take)
-        assert sink.shown == ["0", "1", "2"]
-        await plugin.fill(1, first=3)
-        await eventually(lambda: len(sink.shown) > 3, "the next")
-        assert sink.shown == ["0", "1", "2", "3"]
-        assert subscriber.qsize == 0
+        sinks[1].on_write = regroup
+        await plugin.fill(2)
+        await eventually(lambda: sinks[-1].shown + sinks[-1].written == ["0", "1"], "the events")
+        sinks[1].on_write = lambda: None
+        await plugin.fill(1, first=2)
+        await eventually(lambda: "2" in sinks[-1].shown + sinks[-1].written, "the next")
+        assert [sink.written + sink.shown for sink in sinks] == [["0", "1", "2"]] * 5
+        assert len(other.prepared) == 1
+        assert [subscriber.qsize for subscriber in subscribers] == [0] * 5
+        assert len({subscriber.positions["a"] for subscriber in subscribers}) == 1
+
+
+async def test_one_that_waits_stays_what_it_is_when_its_group_changes() -> None:
+    async with Plugin() as plugin:
+        _, subscribers, sinks = await join_together(plugin, 2)
+        subscribers[0].busy()
+        await plugin.fill(1)
+        await eventually(lambda: sinks[-1].written == ["0"], "the first")
+        subscribers[0].regroup()
+        await plugin.fill(1, first=1)
+        await eventually(lambda: sinks[-1].written == ["0", "1"], "the second")
+        assert sinks[0].written + sinks[0].shown == []
+        subscribers[0].ready()
+        assert sinks[0].shown == ["0", "1"]
 
 
 async def test_a_group_that_cannot_prepare_is_called() -> None:

@@ -133,8 +133,7 @@ class Pipe:
         if self.consumer.busy:
             self.consumer.subscriber.busy()
         elif self.consumer.rng.random() < 0.1:  # it might have another group now
-            self.consumer.subscriber.busy()
-            self.consumer.subscriber.ready()
+            self.consumer.subscriber.regroup()
 
     def finish(self, prepared: Sequence[Event], written: int) -> None:
         self.consumer.busy = False  # what is begun is taken

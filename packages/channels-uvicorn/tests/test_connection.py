@@ -84,6 +84,7 @@ class Linked(asyncio.Protocol):
         self.connection.open(0)
         self.connection.on_ready = lambda: self.told.append("ready")
         self.connection.on_refuse = lambda: self.told.append("refuses")
+        self.connection.on_regroup = lambda: self.told.append("other group")
 
     def pause_writing(self) -> None:
         self.connection.pause()
@@ -326,14 +327,16 @@ async def test_a_group_is_of_those_who_take_the_same_bytes_and_say_when_they_ref
     source = Numbers()
     (member, other) = await linked(2)
     connection = member.connection
-    connection.on_refuse = None
+    connection.on_regroup = None
+    assert connection.sink(source).shared_group is None, "it could not say that it leaves"
+    connection.on_refuse, connection.on_regroup = None, lambda: None
     assert connection.sink(source).shared_group is None, "it could not say that it refuses"
     refused: list[bool] = []
     connection.on_refuse = lambda: refused.append(connection.write(A))
     group = connection.shared_group
     assert group is not None
     other.connection.shut()
-    other.connection.on_refuse = lambda: None
+    other.connection.on_refuse = other.connection.on_regroup = lambda: None
     assert other.connection.sink(source).shared_group is None, "it is not open"
     other.connection.open(12)
     assert other.connection.shared_group not in (None, group), "it is sent other bytes"
@@ -356,7 +359,7 @@ async def test_a_group_is_of_those_who_take_the_same_bytes_and_say_when_they_ref
 
 async def test_a_transport_that_is_not_known_is_not_gone_past() -> None:
     connection, _ = opened()
-    connection.on_refuse = lambda: None
+    connection.on_refuse = connection.on_regroup = lambda: None
     assert connection.sink(Numbers()).shared_group is None
     assert connection.shared_writer is None
 
@@ -370,7 +373,7 @@ async def test_what_the_socket_does_not_take_comes_before_all_else(linked: Linke
     times, written = member.fill(wire)
     member.told.clear()
     connection.finish(wire, written)
-    assert member.told == ["refuses", "ready"]
+    assert member.told == ["other group"]
     assert connection.shared_group is None, "it would overtake the rest"
     expected = wire * (times + 1)
     for number in range(3):
@@ -383,7 +386,7 @@ async def test_what_the_socket_does_not_take_comes_before_all_else(linked: Linke
         expected += encode(str(number))[0]
         assert sink([number])
         await member.receive(len(expected))
-    assert member.told == ["refuses", "ready"] * 2
+    assert member.told == ["other group"] * 2
     expected += wire
     assert member.write(wire) == len(wire)
     assert await member.receive(len(expected)) == expected
@@ -441,7 +444,7 @@ async def test_what_the_server_writes_takes_it_out_of_its_group(
     big = b"x" * 500_000
     write(big)
     assert connection.shared_group is None
-    assert member.told == ["refuses", "ready"]
+    assert member.told == ["other group"], "not ready, which may write behind a close frame"
     await member.receive(sent)
     for _ in range(AWAY - 1):
         await write_and_see(b"pong")
@@ -450,7 +453,7 @@ async def test_what_the_server_writes_takes_it_out_of_its_group(
         assert connection.shared_group is None
         await write_and_see(b"pong")
     assert member.group
-    assert member.told == ["refuses", "ready"] * 2
+    assert member.told == ["other group"] * 2
 
 
 async def test_one_whose_client_has_gone_is_ended_by_its_transport(linked: Linker) -> None:

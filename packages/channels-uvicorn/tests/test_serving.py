@@ -376,6 +376,7 @@ def test_clients_that_read_in_fits_get_all_in_order(
                     sock = connection._transport.get_extra_info("socket")
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**14)
                     connection.on_ready, connection.on_refuse = subscriber.ready, subscriber.busy
+                    connection.on_regroup = subscriber.regroup
                     subscriber.attach(connection.sink(source))
                     joined += 1
                     for number in range(others):
@@ -429,6 +430,7 @@ def test_a_storm_reaches_everybody_in_order(kit: Any) -> None:
                     connection.on_ready = subscriber.ready
                     if len(connections) % 4:  # the others are served alone
                         connection.on_refuse = subscriber.busy
+                        connection.on_regroup = subscriber.regroup
                     subscriber.attach(connection.sink(source))
                     connections.append(weakref.ref(connection))
                     subscribers.append(subscriber)

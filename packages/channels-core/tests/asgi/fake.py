@@ -43,6 +43,7 @@ class FakeConnection:
         self.is_open = False
         self.on_ready: Callable[[], object] | None = None
         self.on_refuse: Callable[[], object] | None = None
+        self.on_regroup: Callable[[], object] | None = None
 
     @staticmethod
     def encode(data: str | bytes) -> list[str | bytes]:

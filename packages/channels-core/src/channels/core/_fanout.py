@@ -49,7 +49,8 @@ class SharedSink(Protocol):
     """A sink that may be served as one of a group: without being called, in the same words.
 
     A sink with an attribute ``shared_group`` is one. It tells beforehand, with
-    :meth:`Subscriber.busy`, when it takes nothing more.
+    :meth:`Subscriber.busy`, when it takes nothing more, and with :meth:`Subscriber.regroup` when
+    its group is another one.
     """
 
     @property

@@ -78,7 +78,6 @@ class Subscriber(Backlog):
         "_direct",
         "_draining",
         "_end_reason",
-        "_is_handing",
         "_on_drop",
         "_on_end",
         "_parking",
@@ -107,7 +106,6 @@ class Subscriber(Backlog):
         self._draining: int | None = None  # how many events the worker handles before it ends
         self._sink: Sink | None = None
         self._direct = False  # channels call the sink themselves; nothing waits
-        self._is_handing = False  # it is giving the sink what waited
         self._on_end: Callable[[], None] | None = None
         self._on_drop: Callable[[Subscriber, Event], None] | None = None
         self._end_reason: EndReason | None = None
@@ -372,19 +370,12 @@ class Subscriber(Backlog):
             self._notify_end()
 
     def ready(self) -> None:
-        """Say that the sink takes events again; it is handed what waits at once.
-
-        Called by the sink itself, while it is handed what waits, it does nothing.
-        """
-        if self._sink is None or self._direct or self._is_handing:
+        """Say that the sink takes events again; it is handed what waits at once."""
+        if self._sink is None or self._direct:
             return
         while batch := self._waiting():
-            self._is_handing = True
-            try:
-                if not self._hand(batch):
-                    return
-            finally:
-                self._is_handing = False
+            if not self._hand(batch):
+                return
             self._discard()
             for event in batch:
                 self._handed(event)
@@ -399,6 +390,11 @@ class Subscriber(Backlog):
         """
         if self._sink is not None:
             self._queue_from("", ())
+
+    def regroup(self) -> None:
+        """Say that the sink, which takes events as before, is of another group, or of none."""
+        if self._direct:
+            self._retarget()
 
     # -- feeding ---------------------------------------------------------------------------
 

@@ -53,7 +53,8 @@ class FrameConnection:
     Attributes:
         shared_writer: Where those write who serve it as one of its group: its socket's descriptor.
         on_ready: Called when it takes messages again, or for the first time. Default None.
-        on_refuse: Called when it takes no more for now, or for good, or not as one of its group.
+        on_refuse: Called when it takes no more for now, or for good. Default None.
+        on_regroup: Called when it takes messages as before, but is of another group, or of none.
             Default None.
     """
 
@@ -72,6 +73,7 @@ class FrameConnection:
         "_transport",
         "on_ready",
         "on_refuse",
+        "on_regroup",
         "shared_writer",
     )
 
@@ -90,6 +92,7 @@ class FrameConnection:
         self._otherwise: Callable[[Any], bool] | None = None
         self.on_ready: Callable[[], object] | None = None
         self.on_refuse: Callable[[], object] | None = None
+        self.on_regroup: Callable[[], object] | None = None
 
     # -- what the application does ---------------------------------------------------------
 
@@ -137,12 +140,12 @@ class FrameConnection:
     def shared_group(self) -> Group | None:
         """Those it can be served with at once; None: it wants to be called.
 
-        As long as it does not call ``on_refuse``, whoever serves the group may have the group write
-        what it has prepared to ``shared_writer``, instead of calling this sink.
+        As long as it calls neither ``on_refuse`` nor ``on_regroup``, whoever serves the group may
+        have it write what it has prepared to ``shared_writer``, instead of calling this sink.
         """
-        if self._refuses or self._away or self.on_refuse is None or self.shared_writer is None:
+        if self._refuses or self._away or self.shared_writer is None:
             return None
-        return self._group
+        return None if self.on_refuse is None or self.on_regroup is None else self._group
 
     def finish(self, prepared: bytes, written: int) -> None:
         """Send what the socket did not take of what was prepared for the group."""
@@ -220,7 +223,7 @@ class FrameConnection:
         """Take nothing any more: the connection is being closed."""
         self._is_open = False
         self._refuse()
-        self.on_ready = self.on_refuse = self._otherwise = None
+        self.on_ready = self.on_refuse = self.on_regroup = self._otherwise = None
         self._group = self._group.ticks.group(_NOTHING, UNCOMPRESSED)
 
     def lose(self) -> None:
@@ -244,9 +247,8 @@ class FrameConnection:
 
     def _regroup(self) -> None:
         """Have whoever serves it ask for its group again."""
-        if not self._refuses and self.on_refuse is not None:
-            self.on_refuse()
-            self._take()
+        if not self._refuses and self.on_regroup is not None:
+            self.on_regroup()
 
     def _write(self, frames: Frames) -> None:
         group = self._group

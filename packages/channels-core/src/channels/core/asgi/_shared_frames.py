@@ -40,6 +40,7 @@ class FrameConnection(Protocol):
 
     on_ready: Callable[[], object] | None
     on_refuse: Callable[[], object] | None
+    on_regroup: Callable[[], object] | None
 
     @property
     def encode(self) -> Callable[[str | bytes], Frames]: ...
@@ -149,6 +150,7 @@ class SharingOutlet(Outlet):
         go_on = self._go_on  # one object: there are as many as connections
         self._connection.on_ready = go_on
         self._connection.on_refuse = self._subscriber.busy
+        self._connection.on_regroup = self._subscriber.regroup
         self._subscriber.attach(self._connection.sink(self._messages, self), go_on)
 
     def is_stuck(self) -> bool:
@@ -184,6 +186,7 @@ class SharingOutlet(Outlet):
 
     def _leave(self) -> None:
         self._is_over = True
-        self._connection.on_ready = self._connection.on_refuse = None
+        connection = self._connection
+        connection.on_ready = connection.on_refuse = connection.on_regroup = None
         self._connection.sink(_NOTHING)
         self._subscriber.busy()
