@@ -91,16 +91,25 @@ class Pipes:
     """Sinks that can be served together, most of the time."""
 
     rng: random.Random
+    all: list[Pipe] = field(default_factory=list)
 
     def prepare(self, given: Sequence[Event]) -> Sequence[Event] | None:
         return given if self.rng.random() < 0.7 else None
 
     def write(self, pipe: Pipe, prepared: Sequence[Event]) -> int:
+        assert pipe.shared_group is self
+        assert pipe.consumer.lives
         if self.rng.random() < 0.1:
             raise BlockingIOError
         written = len(prepared) - (self.rng.random() < 0.1)
-        pipe.write(prepared[:written])
+        pipe.consumer.take(prepared[:written])
         return written
+
+    def regroup(self) -> None:
+        """Let one of them leave, or come back, in the middle of whatever goes on."""
+        pipe = self.rng.choice(self.all)
+        pipe.is_apart = not pipe.is_apart
+        pipe.consumer.subscriber.regroup()
 
 
 @dataclass(eq=False)
@@ -110,10 +119,14 @@ class Pipe:
     consumer: Consumer
     pipes: Pipes
     slowly: bool
+    is_apart: bool = False
+
+    def __post_init__(self) -> None:
+        self.pipes.all.append(self)
 
     @property
     def shared_group(self) -> Pipes | None:
-        return None if self.consumer.busy else self.pipes
+        return None if self.consumer.busy or self.is_apart else self.pipes
 
     @property
     def shared_writer(self) -> Pipe:
@@ -127,16 +140,14 @@ class Pipe:
 
     def write(self, events: Sequence[Event]) -> None:
         assert not self.consumer.busy
-        assert self.consumer.lives
         take = self.consumer.take_slowly if self.slowly else self.consumer.take
         take(events)
         if self.consumer.busy:
             self.consumer.subscriber.busy()
-        elif self.consumer.rng.random() < 0.1:  # it might have another group now
-            self.consumer.subscriber.regroup()
+        if self.consumer.rng.random() < 0.1:
+            self.pipes.regroup()
 
     def finish(self, prepared: Sequence[Event], written: int) -> None:
-        self.consumer.busy = False  # what is begun is taken
         self.write(prepared[written:])
 
 
@@ -350,6 +361,7 @@ class Simulation:
 
     def check(self) -> None:
         for consumer in self.consumers:
+            assert consumer.subscriber.end_reason != "failed", "a sink had something against it"
             for channel in consumer.asked:
                 if channel not in consumer.left:
                     self.check_stream(consumer, channel)

@@ -21,6 +21,7 @@ class Watch(asyncio.Protocol):
         self.made = asyncio.Event()
         self.lost = asyncio.Event()
         self.is_open = False
+        self.on_data: Callable[[], object] = lambda: None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -29,6 +30,9 @@ class Watch(asyncio.Protocol):
         self.descriptor = descriptor
         self.inode = os.fstat(descriptor).st_ino
         self.made.set()
+
+    def data_received(self, data: bytes) -> None:
+        self.on_data()
 
     def connection_lost(self, exc: Exception | None) -> None:
         try:
@@ -78,6 +82,50 @@ def reset_while_writing(watch: Watch, peer: socket.socket) -> None:
     watch.transport.write(b"x")
 
 
+def close_twice(watch: Watch, peer: socket.socket) -> None:
+    watch.transport.close()
+    watch.transport.abort()
+
+
+def abort_with_something_to_send(watch: Watch, peer: socket.socket) -> None:
+    watch.transport.write(b"x" * 10_000_000)
+    watch.transport.abort()
+
+
+def reset_while_closing(watch: Watch, peer: socket.socket) -> None:
+    watch.transport.write(b"x" * 10_000_000)
+    watch.transport.close()
+    reset(peer)
+
+
+def reset_once_it_is_written_past(watch: Watch, peer: socket.socket) -> None:
+    """The error is told to who writes, and the transport learns of it by other means."""
+    watch.transport.pause_reading()
+    reset(peer)
+    with pytest.raises(OSError, match=r"(reset|Broken)"):
+        os.write(watch.descriptor, b"x")
+    watch.transport.write(b"x")
+
+
+def end_output(watch: Watch, peer: socket.socket) -> None:
+    watch.transport.write_eof()
+    peer.close()
+
+
+def abort_when_it_reads(watch: Watch, peer: socket.socket) -> None:
+    watch.on_data = watch.transport.abort
+    peer.send(b"x")
+
+
+def fail_when_it_reads(watch: Watch, peer: socket.socket) -> None:
+    def fail() -> None:
+        raise ValueError("a mistake")
+
+    watch.on_data = fail
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    peer.send(b"x")
+
+
 def reset_with_something_to_send(watch: Watch, peer: socket.socket) -> None:
     watch.transport.write(b"x" * 10_000_000)
     reset(peer)
@@ -88,10 +136,17 @@ def reset_with_something_to_send(watch: Watch, peer: socket.socket) -> None:
     [
         close,
         close_with_something_to_send,
+        close_twice,
         abort,
+        abort_with_something_to_send,
+        abort_when_it_reads,
+        fail_when_it_reads,
+        end_output,
         end_by_peer,
         reset_by_peer,
+        reset_while_closing,
         reset_while_writing,
+        reset_once_it_is_written_past,
         reset_with_something_to_send,
     ],
 )
