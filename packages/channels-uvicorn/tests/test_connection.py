@@ -381,7 +381,7 @@ async def test_what_the_socket_does_not_take_comes_before_all_else(linked: Linke
         expected += encode(str(number))[0]
     assert await member.receive(len(expected)) == expected
     assert connection.shared_group is None, "not at once"
-    for number in range(AWAY):
+    for number in range(AWAY - 2):  # the first of those three, and the others as one, count
         assert connection.shared_group is None
         expected += encode(str(number))[0]
         assert sink([number])

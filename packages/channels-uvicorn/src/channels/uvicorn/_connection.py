@@ -15,7 +15,7 @@ DEFAULT_LIMIT = 65536
 """Bytes that may wait in a connection's write buffer before it refuses more."""
 
 AWAY = 100
-"""Writes after which nothing waits, in a row, before a connection is of a group again."""
+"""Writes until it is looked again whether a connection may be of a group."""
 
 _CLOSE_LAST: Final = {
     ("asyncio.selector_events", "_SelectorSocketTransport"),
@@ -206,18 +206,17 @@ class FrameConnection:
         """See whether the transport has sent all; called whenever something was written to it.
 
         If not, the connection is of no group for a while: what is written to the socket itself
-        would overtake the rest.
+        would overtake the rest. Meanwhile nothing is looked at: where much waits it takes its time.
         """
         if self.shared_writer is None:
             return
-        if self._transport.get_write_buffer_size():
-            was_away, self._away = self._away, AWAY
-            if not was_away:
-                self._regroup()
-        elif self._away:
+        was_away = self._away
+        if was_away > 1:
             self._away -= 1
-            if not self._away:
-                self._regroup()
+            return
+        self._away = AWAY if self._transport.get_write_buffer_size() else 0
+        if bool(self._away) != bool(was_away):
+            self._regroup()
 
     def shut(self) -> None:
         """Take nothing any more: the connection is being closed."""
