@@ -7,15 +7,18 @@ import os
 import random
 import socket
 import ssl
+import struct
 import weakref
 import zlib
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import websockets
 
 from channels.core import ChannelsPlugin, MemoryChannelsBackend
-from channels.uvicorn import FrameConnection, Frames, SansIOProtocol, _connection
+from channels.uvicorn import FrameConnection, Frames, SansIOProtocol, _connection, _protocol
 from channels.uvicorn._frames import UNCOMPRESSED
 from channels.uvicorn._group import Group
 from kit._tls import authority, server_certificate
@@ -411,8 +414,101 @@ def test_clients_that_read_in_fits_get_all_in_order(
     assert stinted > 20
 
 
+@dataclass
+class Overseen:
+    """What was seen of those who are written to past their transports.
+
+    Attributes:
+        made: Who had a descriptor, one after the other, and what it was of.
+        written: How often something was written.
+        wrong: What was written to none of those who may be.
+    """
+
+    made: dict[int, list[tuple[weakref.ref[FrameConnection], int]]]
+    written: int = 0
+    wrong: int = 0
+
+    def write(self, descriptor: int, wire: bytes) -> int:
+        ref, inode = self.made[descriptor][-1]
+        connection = ref()
+        self.written += 1
+        self.wrong += (
+            connection is None
+            or connection.shared_writer != descriptor
+            or connection.shared_group is None
+            or connection.buffered > 0
+            or os.fstat(descriptor).st_ino != inode
+        )
+        return os.write(descriptor, wire)
+
+
+@pytest.fixture
+def overseen(monkeypatch: pytest.MonkeyPatch) -> Overseen:
+    seen = Overseen(defaultdict(list))
+
+    class Connection(FrameConnection):
+        __slots__ = ()
+
+        def __init__(self, transport: Any, loop: Any) -> None:
+            super().__init__(transport, loop)
+            descriptor = self.shared_writer
+            assert descriptor is not None
+            inode = os.fstat(descriptor).st_ino
+            seen.made[descriptor].append((weakref.ref(self), inode))
+
+    monkeypatch.setattr(_protocol, "FrameConnection", Connection)
+    monkeypatch.setattr(Group, "write", staticmethod(seen.write))
+    return seen
+
+
 @pytest.mark.untraced
-def test_a_storm_reaches_everybody_in_order(kit: Any) -> None:
+def test_who_gets_the_descriptor_of_one_that_died_gets_nothing_of_it(
+    kit: Any, overseen: Overseen
+) -> None:
+    dice = random.Random(7)
+    source = Source()
+
+    async def scenario() -> None:
+        async with ChannelsPlugin(MemoryChannelsBackend(), channels=["a"]) as plugin:
+
+            @kit.shared
+            async def app(connection: Any, receive: Any, send: Any) -> None:
+                async with plugin.start_subscription(["a"]) as subscriber:
+                    connection.on_ready, connection.on_refuse = subscriber.ready, subscriber.busy
+                    connection.on_regroup = subscriber.regroup
+                    subscriber.attach(connection.sink(source))
+                    await kit.left(receive)
+
+            async with kit.serving(app, kit.ws) as server:
+
+                async def live() -> None:
+                    for _ in range(10):
+                        client = await server.connect()
+                        assert client.response.startswith(b"HTTP/1.1 101 ")
+                        texts = await client.texts(dice.randrange(1, 6))
+                        numbers = [int(text) for text in texts]
+                        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+                        reset = struct.pack("ii", 1, 0)
+                        sock = client.writer.get_extra_info("socket")
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                        client.close()
+
+                living = asyncio.gather(*(live() for _ in range(20)))
+                number = 0
+                while not living.done():
+                    plugin.publish(str(number), "a")
+                    number += 1
+                    await asyncio.sleep(0)
+                await living
+
+    kit.run(scenario())
+    assert overseen.written > 500
+    assert any(len(each) > 1 for each in overseen.made.values()), "no descriptor was used again"
+    assert overseen.wrong == 0
+
+
+@pytest.mark.untraced
+def test_a_storm_reaches_everybody_in_order(kit: Any, overseen: Overseen) -> None:
     """Numbered events at speed to quick, slow, leaving and dying clients of two channels."""
     total = 1000
     backlogs: list[int] = []
@@ -511,6 +607,7 @@ def test_a_storm_reaches_everybody_in_order(kit: Any) -> None:
                     published.set()
                 for client in quick:
                     await client.close()
+        assert overseen.wrong == 0
         assert all(backlogs), "the slow must have been refused, or nothing was shown"
         subscribers.clear()
         gc.collect()
