@@ -142,8 +142,8 @@ async def linked() -> AsyncIterator[Callable[[int], Awaitable[list[Linked]]]]:
                 peer.connect(server.getsockname())
                 ours, _ = server.accept()
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-            transport, protocol = await loop.connect_accepted_socket(Linked, ours)
-            stack.callback(transport.abort)
+            _, protocol = await loop.connect_accepted_socket(Linked, ours)
+            stack.callback(protocol.connection.abort)
             protocol.link(peer)
             return protocol
 
@@ -473,6 +473,16 @@ async def test_one_whose_client_has_gone_is_ended_by_its_transport(linked: Linke
     assert connection.shared_group is None
     assert connection.shared_writer is None, "the number may be another socket's by now"
     assert member.told[-1] == "refuses"
+
+
+async def test_one_that_is_lost_once_it_had_sent_the_rest_can_be_aborted(linked: Linker) -> None:
+    (member,) = await linked(1)
+    member.ordered.write(b"x" * 500_000)
+    member.ordered.close()
+    await member.receive(500_000)
+    await turn()
+    assert member.connection.shared_writer is None, "it is lost"
+    member.connection.abort()
 
 
 async def test_the_lost_is_freed_without_the_collector() -> None:

@@ -64,6 +64,7 @@ class FrameConnection:
         "_group",
         "_held",
         "_held_size",
+        "_is_lost",
         "_is_open",
         "_is_paused",
         "_last",
@@ -87,6 +88,7 @@ class FrameConnection:
         self._held_size = 0
         self._limit = DEFAULT_LIMIT
         self._is_open = False
+        self._is_lost = False
         self._is_paused = False
         self._refuses = True
         self._otherwise: Callable[[Any], bool] | None = None
@@ -170,7 +172,8 @@ class FrameConnection:
         """Cut the connection at once; what is buffered is lost."""
         self.shut()
         self._drop()
-        self._transport.abort()
+        if not self._is_lost:  # asyncio's cannot be aborted any more, where it had to send the rest
+            self._transport.abort()
 
     # -- what the protocol does ------------------------------------------------------------
 
@@ -229,6 +232,7 @@ class FrameConnection:
         """Let go of everything: the connection is gone."""
         self.shut()
         self._drop()
+        self._is_lost = True
         self.shared_writer = None
 
     # -- inside ----------------------------------------------------------------------------
