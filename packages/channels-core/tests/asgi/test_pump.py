@@ -271,6 +271,30 @@ async def test_an_error_ends_its_own_connection_only(
     await after.stop()
 
 
+async def test_a_cancellation_that_is_taken_back_strikes_nobody_else() -> None:
+    """Before Python 3.13 it strikes where the task waits next, taken back or not."""
+
+    async def cancel_and_take_back() -> None:
+        await cancel_itself()
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+
+    changing_its_mind, waiting = Client(cancel_and_take_back), Client(lambda: asyncio.sleep(0))
+    others = Clients()
+    for text in "ab":
+        changing_its_mind.give(text)
+        waiting.give(text)
+        others.give(text)
+    await changing_its_mind.gets("a", "b")
+    await waiting.gets("a", "b")
+    await others.go_on()
+    for client in changing_its_mind, waiting:
+        assert not client.ends
+        await client.outlet.stop()
+    await others.stop()
+
+
 async def test_aborting_one_does_not_cut_what_is_sent_to_another() -> None:
     taking = asyncio.Event()
     sending, waiting, idle = Client(taking.wait), Client(), Client()

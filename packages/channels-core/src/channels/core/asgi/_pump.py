@@ -61,7 +61,8 @@ class Pump:
     another task goes on with the rest. After a few deliveries without a wait it is given up again.
 
     Those share a pump who come from equal contexts, so that a ``send`` finds in context variables
-    what it finds in its handler. One that changes them keeps the task, too.
+    what it finds in its handler. One that changes them keeps the task, too, and so does one that
+    cancels it and takes that back.
 
     Invariants:
         * A task that serves the line and is inside a ``send`` has a look due, which takes it
@@ -220,7 +221,7 @@ class Runner:
             if task.cancelling():
                 sender.conclude(asyncio.CancelledError())
                 raise asyncio.CancelledError
-            if context != pump.context and self.owner is None:
+            if self.owner is None and (context != pump.context or _will_raise(task)):
                 pump.part_with(self, sender)
             if perf_counter() >= until:
                 break
@@ -241,6 +242,11 @@ class Runner:
 _pumps: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[object, Pump]] = (
     WeakKeyDictionary()
 )
+
+
+def _will_raise(task: asyncio.Task[None]) -> bool:
+    """Whether the next wait is cancelled: before Python 3.13 even if that has been taken back."""
+    return getattr(task, "_must_cancel", False)
 
 
 async def cut(task: asyncio.Task[None]) -> None:
