@@ -15,6 +15,7 @@ from kit._binaries import PostgresVersion, postgres_programs
 from kit._home import home
 from kit._server import Server, copy_tree
 from kit._shm import remove_shared_memory
+from kit._tls import authority, server_certificate
 from kit._user import Credentials, hand_over, unprivileged
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ ACCESS = """\
 host all postgres 127.0.0.1/32 trust
 host all all 127.0.0.1/32 scram-sha-256
 """
+# With TLS: who has this name shows a certificate and needs no password.
+CERTIFIED = """\
+hostssl all certified 127.0.0.1/32 trust clientcert=verify-ca
+hostnossl all certified 127.0.0.1/32 reject
+"""
 
 
 class PostgresServer(Server):
@@ -46,6 +52,8 @@ class PostgresServer(Server):
     Args:
         version: 15 (Debian), 16 or 18 (wheel), or None, whichever there is.
         settings: Server settings, as ``{"max_connections": 20}``.
+        tls: Offer TLS, with a certificate of the kit's `authority`; the role ``certified`` has to
+            show one of its own. Only Debian's 15 can.
     """
 
     kind: ClassVar[str] = "postgres"
@@ -56,14 +64,16 @@ class PostgresServer(Server):
         version: PostgresVersion | None = None,
         *,
         settings: dict[str, object] | None = None,
+        tls: bool = False,
     ) -> None:
-        self._programs = _readable(postgres_programs(version))
+        self._programs = _readable(postgres_programs(15 if tls else version))
         super().__init__()
         self._settings: dict[str, object] = {
             **SETTINGS,
             **(settings or {}),
             "port": self.port,
         }
+        self._tls = tls
         hand_over(self.directory)
 
     @property
@@ -155,6 +165,23 @@ class PostgresServer(Server):
 
     def _prepare(self) -> None:
         copy_tree(_template(self._programs), self.data)
+        if self._tls:
+            self._prepare_tls()
+
+    def _prepare_tls(self) -> None:
+        certificate = server_certificate()
+        files = {
+            "ssl_cert_file": certificate.file,
+            "ssl_key_file": certificate.key,
+            "ssl_ca_file": authority().certificate.file,
+        }
+        self._settings["ssl"] = "on"
+        for setting, file in files.items():
+            copy = self._settings[setting] = self.directory / setting
+            copy.write_bytes(file.read_bytes())
+            copy.chmod(0o600)
+            hand_over(copy)
+        (self.data / "pg_hba.conf").write_text(CERTIFIED + ACCESS)
 
     def _command(self) -> Sequence[str | Path]:
         settings = (part for k, v in self._settings.items() for part in ("-c", f"{k}={v}"))

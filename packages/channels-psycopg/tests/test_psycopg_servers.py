@@ -2,19 +2,28 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from channels.core import BackendException, ChannelsPlugin
+from channels.core import BackendException, BackendRefused, ChannelsPlugin
 from channels.psycopg import PsycoPgChannelsBackend
 from kit import eventually
 from kit.fixtures import PostgresSpace
 from postgres_suite.fixtures import postgres_role
 from postgres_suite.makers import PsycopgMaker
 from postgres_suite.servers import ServerSuite
+from postgres_suite.tls import TlsSuite, tls_server
 
-__all__ = ("postgres_role",)  # a fixture
+__all__ = ("postgres_role", "tls_server")  # fixtures
 
 
 @pytest.mark.extended
 class TestServers(PsycopgMaker, ServerSuite): ...
+
+
+class TestTls(PsycopgMaker, TlsSuite):
+    async def test_a_mode_that_there_is_not(self) -> None:
+        async with PsycoPgChannelsBackend("postgresql://localhost/app?sslmode=on") as backend:
+            with pytest.raises(BackendRefused, match='invalid sslmode value: "on"'):
+                async with backend.listen():
+                    pass
 
 
 class TestPools(PsycopgMaker):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import asyncpg
 
 from channels.core import BackendException, BackendRefused, BackendUnavailable, ConfigurationError
-from channels.core.postgres import Connection, ConnectionLost, error_from_server
+from channels.core.postgres import Connection, ConnectionLost, error_from_server, with_way_out
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -183,7 +183,13 @@ def _connecting() -> Iterator[None]:
         with _translated():
             yield
     except ConnectionLost as exc:
-        raise BackendUnavailable(f"cannot connect to PostgreSQL: {exc.__cause__}") from exc
+        cause = exc.__cause__
+        assert cause is not None
+        # If the server hung up on our certificate, what it said of it is beneath asyncpg's error.
+        why = f"cannot connect to PostgreSQL: {cause.__cause__ or cause}"
+        if isinstance(cause, FileNotFoundError | PermissionError):
+            why += ": the server's socket, or a file that sslrootcert, sslcert or sslkey names"
+        raise BackendUnavailable(with_way_out(why)) from exc
     except BackendException as exc:
         if isinstance(exc.__cause__, asyncpg.ClientConfigurationError):
             raise ConfigurationError(str(exc.__cause__)) from exc

@@ -14,7 +14,7 @@ from psycopg.adapt import Transformer
 from psycopg.pq.abc import PGresult
 
 from channels.core import BackendException, BackendRefused, BackendUnavailable
-from channels.core.postgres import Connection, ConnectionLost, error_from_server
+from channels.core.postgres import Connection, ConnectionLost, error_from_server, with_way_out
 from channels.psycopg._wire import Notified, RawConnection, Wire
 
 
@@ -202,7 +202,7 @@ def _encoding(raw: RawConnection) -> str:
 _REFUSED = re.compile(
     r"authentication failed|does not exist|no pg_hba\.conf entry|pg_hba\.conf rejects"
     r"|permission denied|not permitted to log in|not currently accepting connections"
-    r"|no password supplied"
+    r"|no password supplied|requires a valid client certificate|invalid sslmode value"
 )
 _NOT_NOW = re.compile(
     r"too many (clients|connections)|connection slots|terminating connection|shutting down"
@@ -222,7 +222,7 @@ def _connecting() -> Iterator[None]:
         raise BackendRefused(f"cannot connect to PostgreSQL: {exc}") from exc
     except psycopg.OperationalError as exc:
         kind = BackendRefused if _is_refused(exc) else BackendUnavailable
-        raise kind(f"cannot connect to PostgreSQL: {exc}") from exc
+        raise kind(with_way_out(f"cannot connect to PostgreSQL: {exc}")) from exc
     except (psycopg.Error, OSError) as exc:
         raise BackendUnavailable(f"cannot connect to PostgreSQL: {exc}") from exc
 

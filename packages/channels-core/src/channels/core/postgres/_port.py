@@ -5,6 +5,7 @@ A driver package implements :class:`Connection` and :class:`Driver` and nothing 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -121,5 +122,34 @@ def error_from_server(sqlstate: str, message: str) -> BackendException:
     if sqlstate in _PREPARED_STATEMENTS:
         text += "; a pooler in transaction mode (pgbouncer) loses prepared statements"
     if sqlstate[:2] in _REFUSED_CLASSES:
-        return BackendRefused(text)
+        return BackendRefused(with_way_out(text))
     return BackendException(text)
+
+
+_WAYS_OUT = {
+    "rejected SSL upgrade|does not support SSL": (
+        "it speaks no TLS: turn it on there (ssl = on), or pass sslmode=prefer"
+    ),
+    "certificate is not valid for|does not match host name": (
+        "connect by a name that is in its certificate, or pass sslmode=verify-ca"
+    ),
+    "certificate verify failed(?!: certificate)": (  # not: has expired, is not yet valid
+        "let sslrootcert name the authority that issued the server's certificate"
+    ),
+    "valid client certificate|alert (unknown ca|bad certificate|certificate [a-z]+)": (
+        "let sslcert and sslkey name a certificate that the server trusts, and its key"
+    ),
+    r"pg_hba\.conf .* no encryption": "if it takes TLS only, pass sslmode=require",
+}
+
+
+def with_way_out(text: str) -> str:
+    """Add, to why a connection could not be made, what to do if the two sides' TLS is the reason.
+
+    Args:
+        text: What the driver or the server said.
+    """
+    for said, way_out in _WAYS_OUT.items():
+        if re.search(said, text):
+            return f"{text}; {way_out}"
+    return text
