@@ -19,6 +19,7 @@ from channels.core import (
     ConfigurationError,
     EncodeError,
     Event,
+    Gap,
     HistoryNotSupported,
     InvalidChannelNameError,
     InvalidPositionError,
@@ -851,6 +852,26 @@ async def test_hooks_that_fail_are_logged_and_harm_nobody(
         await eventually(lambda: full.dropped == 2 and other.dropped == 2, "drops")
     assert "on_drop failed" in caplog.text
     assert logging.getLevelName(caplog.records[0].levelno) == "WARNING"
+
+
+async def test_a_full_backlog_is_not_blamed_for_what_a_subclass_raised_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Picky(Subscriber):
+        def put_nowait(self, event: Event | bytes) -> bool:
+            raise ValueError(event)
+
+    dropped: list[tuple[object, ...]] = []
+    async with make(subscriber_class=Picky, on_drop=lambda *drop: dropped.append(drop)) as plugin:
+        subscriber = await plugin.subscribe("a", gaps=True)
+        await plugin.wait_published("1", "a")
+        async with asyncio.timeout(5):
+            gap = await anext(subscriber.iter_events())
+    assert isinstance(gap, Gap)
+    assert gap.dropped
+    assert dropped == [(subscriber, b"1")]
+    assert "Picky.put_nowait failed" in caplog.text
+    assert "backlog is full" not in caplog.text
 
 
 async def test_another_loop_may_publish_but_not_wait() -> None:

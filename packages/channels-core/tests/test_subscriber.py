@@ -7,7 +7,7 @@ import contextlib
 import gc
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -127,12 +127,12 @@ def test_an_eviction_is_told_behind_the_replay_before_it() -> None:
 
 
 def test_a_hook_sees_each_drop() -> None:
-    dropped: list[tuple[Subscriber, Event]] = []
+    dropped: list[tuple[Subscriber, Event, BaseException | None]] = []
     subscriber = Subscriber(1)
     subscriber.configure(tells_gaps=False, on_drop=lambda *drop: dropped.append(drop))
     subscriber.put_nowait(event(1))
     subscriber.put_nowait(event(2))
-    assert dropped == [(subscriber, b"2")]
+    assert dropped == [(subscriber, b"2", None)]
 
 
 async def test_put_waits_for_room() -> None:
@@ -418,18 +418,81 @@ def test_a_subclass_sees_every_event_a_sink_too() -> None:
     assert sink.taken == [b"X", b"Y"]
 
 
-def test_a_subclass_that_raises_drops_that_event_alone(caplog: pytest.LogCaptureFixture) -> None:
-    class Picky(Subscriber):
-        def put_nowait(self, event: Event | bytes) -> bool:
-            if event == b"bad":
-                raise ValueError(event)
-            return super().put_nowait(event)
+class Picky(Subscriber):
+    def put_nowait(self, event: Event | bytes) -> bool:
+        if event == b"bad":
+            raise ValueError(event)
+        return super().put_nowait(event)
 
+
+def picky() -> Picky:
     subscriber = Picky()
-    with caplog.at_level(logging.CRITICAL, "channels"):
-        subscriber.deliver("a", events(1, "bad", 2))
+    subscriber.configure(tells_gaps=True)
+    return subscriber
+
+
+def shown(stream: Iterable[Event]) -> list[str]:
+    """Return the payloads, and ``gap`` where the stream has the mark of a drop."""
+    return ["gap" if isinstance(e, Gap) and e.dropped else e.decode() for e in stream]
+
+
+def test_a_subclass_that_raises_drops_that_event_alone(caplog: pytest.LogCaptureFixture) -> None:
+    subscriber = Picky()
+    dropped: list[tuple[Any, ...]] = []
+    subscriber.configure(tells_gaps=False, on_drop=lambda *drop: dropped.append(drop))
+    subscriber.deliver("a", events(1, "bad", 2))
     assert waiting(subscriber) == [b"1", b"2"]
     assert subscriber.dropped == 1
+    [(who, event, error)] = dropped
+    assert (who, event, type(error)) == (subscriber, b"bad", ValueError)
+    [record] = caplog.records
+    assert record.getMessage() == "Picky.put_nowait failed; the event is dropped"
+    assert record.exc_info
+
+
+def test_what_a_subclass_raised_on_is_marked_in_its_place() -> None:
+    subscriber = picky()
+    subscriber.deliver("a", events(1, "bad", "bad", 2, "bad"))
+    assert shown(subscriber._waiting()) == ["1", "gap", "2", "gap"]
+
+
+async def test_who_waits_is_told_of_what_a_subclass_raised_on() -> None:
+    iterating, (sink, attached) = picky(), (Recorder(), picky())
+    attached.attach(sink)
+    async with asyncio.timeout(5):
+        first = asyncio.create_task(anext(iterating.iter_events()))
+        await asyncio.sleep(0)
+        for subscriber in iterating, attached:
+            subscriber.deliver("a", events("bad"))
+        assert shown([await first]) == shown(sink.taken) == ["gap"]
+
+
+def test_marks_of_what_a_subclass_raises_on_do_not_pile_up() -> None:
+    subscriber, sink = picky(), Recorder()
+    sink.takes = False
+    subscriber.attach(sink)
+    for _ in range(100):
+        subscriber.deliver("a", events("bad"))
+    sink.takes = True
+    subscriber.ready()
+    assert set(shown(sink.taken)) == {"gap"}
+    assert len(sink.taken) <= 2
+    assert subscriber.dropped == 100
+
+
+def test_what_a_subclass_raised_on_in_a_replay_is_marked_there() -> None:
+    subscriber = picky()
+    subscriber.deliver("a", events(3))
+    subscriber.replay(events(1, "bad", 2))
+    assert shown(subscriber._waiting()) == ["1", "gap", "2", "3"]
+
+
+def test_what_a_subclass_raises_on_after_the_end_is_not_missing() -> None:
+    subscriber = picky()
+    subscriber.deliver("a", events(1))
+    subscriber.end("stopped")
+    subscriber.deliver("a", events("bad"))
+    assert shown(subscriber._waiting()) == ["1"]
 
 
 def test_nothing_holds_a_subscriber_that_is_let_go() -> None:

@@ -75,8 +75,7 @@ class Backlog:
             if self._strategy != "dropleft":
                 if not isinstance(event, Gap):
                     self._drop(event)
-                if self._tells_gaps:
-                    self._missing = {**(self._missing or {}), event.channel: None}
+                self._miss(event.channel)
                 return False
             while self.is_full(event):
                 self._evict()
@@ -158,6 +157,11 @@ class Backlog:
 
     def _drop(self, event: Event) -> None:
         self.dropped += 1
+
+    def _miss(self, channel: str) -> None:
+        """Note that an event of ``channel`` is missing behind what waits."""
+        if self._tells_gaps:
+            self._missing = {**(self._missing or {}), channel: None}
 
     def _mark_missing(self) -> None:
         """Mark, behind what waits, the channels whose events were not taken since."""

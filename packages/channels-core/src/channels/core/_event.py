@@ -109,8 +109,8 @@ class Gap(Event):
         data: Empty.
         channel: Whose events are missing.
         position: None.
-        dropped: Whether the subscriber's own full backlog is why. Default False: they were
-            lost on the way from the broker.
+        dropped: Whether the subscriber itself dropped them: its backlog was full, or its class's
+            ``put_nowait`` failed. Default False: they were lost on the way from the broker.
     """
 
     dropped: bool

@@ -66,7 +66,8 @@ class ChannelsPlugin:
         require_broker: Fail to start where the broker is not reached within
             ``connect_timeout``, instead of trying on in the background. Default False.
         on_gap: Called with a channel's name whenever events of it are lost for good.
-        on_drop: Called with a subscriber and the event that its full backlog dropped.
+        on_drop: Called with a subscriber and an event that it dropped, because its backlog is
+            full or its class's ``put_nowait`` failed.
         on_publish_error: Called with the channel, the payload and the error when a queued
             event is given up.
 
@@ -490,11 +491,12 @@ class ChannelsPlugin:
         )
         return subscriber
 
-    def _note_drop(self, subscriber: Subscriber, event: Event) -> None:
-        self._drop_log.warning(
-            "%d events dropped because a subscriber's backlog is full, the last of channel %r",
-            event.channel,
-        )
+    def _note_drop(self, subscriber: Subscriber, event: Event, error: BaseException | None) -> None:
+        if error is None:
+            self._drop_log.warning(
+                "%d events dropped because a subscriber's backlog is full, the last of channel %r",
+                event.channel,
+            )
         if self._on_drop is not None:
             try:
                 self._on_drop(subscriber, event)

@@ -32,6 +32,7 @@ _BUSY = "this subscriber has a consumer already; it takes one at a time"
 EndReason = Literal["unsubscribed", "stopped", "backlog full", "failed"]
 Sink = Callable[[Sequence[Event]], bool]
 OnEvent = Callable[[Event], Awaitable[object] | object]
+OnDrop = Callable[["Subscriber", Event, BaseException | None], None]
 
 
 class Place(Protocol):
@@ -107,7 +108,7 @@ class Subscriber(Backlog):
         self._sink: Sink | None = None
         self._direct = False  # channels call the sink themselves; nothing waits
         self._on_end: Callable[[], None] | None = None
-        self._on_drop: Callable[[Subscriber, Event], None] | None = None
+        self._on_drop: OnDrop | None = None
         self._end_reason: EndReason | None = None
         self._turn: asyncio.Lock | None = None
         self._replayed: list[Event] | None = None
@@ -120,14 +121,15 @@ class Subscriber(Backlog):
         self,
         *,
         tells_gaps: bool,
-        on_drop: Callable[[Subscriber, Event], None] | None = None,
+        on_drop: OnDrop | None = None,
         max_backlog_bytes: int | None = None,
     ) -> None:
         """Set what the plugin, not the consumer, decides.
 
         Args:
             tells_gaps: Put a :class:`Gap` into the stream wherever events are missing.
-            on_drop: Called with each event that is dropped or evicted; must not raise.
+            on_drop: Called with each event that is dropped or evicted, and what a subclass's
+                ``put_nowait`` raised on it; None: the backlog was full. Must not raise.
             max_backlog_bytes: The limit in bytes. Default None: as it was made.
 
         Raises:
@@ -401,7 +403,8 @@ class Subscriber(Backlog):
     def put_nowait(self, event: Event | bytes) -> bool:
         """Put one event into the stream, under the backlog's strategy.
 
-        Every event from a channel passes here in a subclass that overrides it.
+        Every event from a channel passes here in a subclass that overrides it. One on which that
+        raises is dropped, and told like those that a full backlog drops.
 
         Returns:
             Whether it was taken.
@@ -465,6 +468,9 @@ class Subscriber(Backlog):
         if not self._tells_gaps or self._end_reason is not None:
             return
         gap = Gap(channel=channel, dropped=dropped)
+        if self._replayed is not None:
+            self._replayed.append(gap)
+            return
         if self._sink is not None and not self.qsize and self._hand((gap,)):
             return
         self._queue_from(channel, ())
@@ -566,9 +572,13 @@ class Subscriber(Backlog):
         for event in events:
             try:
                 self.put_nowait(event)
-            except (Exception, asyncio.CancelledError):
+            except (Exception, asyncio.CancelledError) as exc:
                 logger.exception("%s.put_nowait failed; the event is dropped", type(self).__name__)
-                self._drop(event)
+                self._drop(event, exc)
+                if self.qsize and self._replayed is None and self._end_reason is None:
+                    self._miss(event.channel)  # one mark, however many will be missing there
+                else:
+                    self.tell_gap(event.channel, dropped=True)
         return True
 
     def _enqueue(self, event: Event) -> bool:
@@ -592,10 +602,10 @@ class Subscriber(Backlog):
             self._room.set()
         return event
 
-    def _drop(self, event: Event) -> None:
+    def _drop(self, event: Event, error: BaseException | None = None) -> None:
         super()._drop(event)
         if self._on_drop is not None:
-            self._on_drop(self, event)
+            self._on_drop(self, event, error)
 
     def _discard(self) -> None:
         super()._discard()

@@ -88,7 +88,8 @@ class ChannelsPlugin(CorePlugin, InitPlugin):
         shutdown_timeout: Seconds that stopping takes at most. Default 5.
         require_broker: Fail to start without the broker. Default False.
         on_gap: Called with a channel's name when events of it are lost.
-        on_drop: Called with a subscriber and the event that its full backlog dropped.
+        on_drop: Called with a subscriber and an event that it dropped, because its backlog is
+            full or its class's ``put_nowait`` failed.
         on_publish_error: Called when a queued event is given up.
 
     Attributes:
