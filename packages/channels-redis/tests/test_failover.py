@@ -18,8 +18,9 @@ from channels.core import (
     Position,
     PublishUnconfirmed,
 )
+from channels.core.testing import TcpProxy
 from channels.redis import RedisChannelsPubSubBackend, RedisChannelsStreamBackend
-from kit import RedisCluster, RedisSentinel, RedisServer, eventually
+from kit import RedisCluster, RedisSentinel, RedisServer, ReplyError, eventually
 
 pytestmark = pytest.mark.extended
 
@@ -89,10 +90,16 @@ async def test_sentinel_failover_of_pubsub(
             await wrong.publish([Message("news", b"")])
 
 
+@pytest.mark.parametrize(
+    "ended", [("normal", "pubsub"), ("pubsub",), ()], ids=["as Sentinels do", "listening", "none"]
+)
 async def test_failover_and_back_with_lost_writes_is_told(
-    make_redis: Callable[..., RedisServer],
+    make_redis: Callable[..., RedisServer], ended: tuple[str, ...]
 ) -> None:
-    """Of a channel that nobody published to in between: the process that wrote last is the same."""
+    """Of a channel that nobody published to in between: the process that wrote last is the same.
+
+    So may be the connections: ``REPLICAOF`` ends none.
+    """
     first = make_redis()
     second = make_redis(replica_of=first)
     gaps: list[str] = []
@@ -109,8 +116,10 @@ async def test_failover_and_back_with_lost_writes_is_told(
         first.command("REPLICAOF", "127.0.0.1", second.port)
         await eventually(lambda: first.info()["master_link_status"] == "up", "the failover", 10)
         first.command("REPLICAOF", "NO", "ONE")
-        for kind in ("normal", "pubsub"):  # as Sentinels do
+        for kind in ended:
             first.command("CLIENT", "KILL", "TYPE", kind)
+        pipeline = backend._servers._node._pipeline
+        await eventually(lambda: not pipeline.was_master_throughout(), "that it is not sure")
 
         async def published() -> bool:
             try:
@@ -120,8 +129,123 @@ async def test_failover_and_back_with_lost_writes_is_told(
             return True
 
         await eventually(published, "that it is a master again", 10)
-        await eventually(lambda: events[-1] == b"2", "the event after")
+        await plugin.wait_published("3", "news")
+        await eventually(lambda: events[-1] == b"3", "the events after")
+        assert events == [b"1", b"lost", b"2", b"3"]
         assert gaps == ["news"]
+
+
+async def test_cluster_failover_and_back_with_lost_writes_is_told(
+    private_cluster: RedisCluster,
+) -> None:
+    """A publisher that was idle meanwhile has its connection still, and so has a listener."""
+    slot = private_cluster.key_slot("{news}")
+    first = private_cluster.owner(slot)
+    second = next(
+        node for node in private_cluster.nodes if node.info().get("master_port") == str(first.port)
+    )
+    gaps: list[str] = []
+    listening = ChannelsPlugin(
+        on_cluster("stream", private_cluster), channels=["news"], on_gap=gaps.append
+    )
+    async with on_cluster("stream", private_cluster) as publisher, listening:
+        events: list[Event] = []
+        subscriber = await listening.subscribe("news")
+        subscriber.attach(lambda run: events.extend(run) is None)
+        await publisher.publish([Message("news", b"1")])
+        await eventually(
+            lambda: first.info()["master_repl_offset"] == second.info()["master_repl_offset"],
+            "the replica",
+            10,
+        )
+        first.command("ACL", "SETUSER", "default", "-psync")
+        first.command("CLIENT", "KILL", "TYPE", "replica")
+        await publisher.publish([Message("news", b"lost")])
+        await eventually(lambda: events == [b"1", b"lost"], "both events")
+        second.command("CLUSTER", "FAILOVER", "TAKEOVER")
+        await eventually(lambda: first.info().get("master_link_status") == "up", "the failover", 10)
+
+        def is_back() -> bool:
+            try:
+                if private_cluster.owner(slot) is first:
+                    return True
+                first.command("CLUSTER", "FAILOVER")
+            except (LookupError, ReplyError):
+                pass  # they do not agree yet
+            return False
+
+        await eventually(is_back, "the way back", 10)
+        await publisher.publish([Message("news", b"2"), Message("news", b"3")])
+        await eventually(lambda: events[-1] == b"3", "the events after", 10)
+        assert events == [b"1", b"lost", b"2", b"3"]
+        assert gaps == ["news"]
+
+
+async def test_an_old_master_is_left_with_all_connections(
+    make_redis: Callable[..., RedisServer],
+) -> None:
+    """What it has says nothing of events that come from the new one."""
+    first = make_redis()
+    second = make_redis(replica_of=first)
+    async with TcpProxy("127.0.0.1", first.port) as proxy:
+        backend = RedisChannelsStreamBackend(first.url_for(proxy.port), **FAST)
+        async with ChannelsPlugin(backend, channels=["news"]) as plugin:
+            events: list[Event] = []
+            subscriber = await plugin.subscribe("news")
+            subscriber.attach(lambda run: events.extend(run) is None)
+            async with RedisChannelsStreamBackend(first.url) as before:
+                await before.publish([Message("news", b"1")])
+            await eventually(lambda: events == [b"1"], "the event before")
+            await eventually(lambda: second.command("EXISTS", "channels:{news}:m"), "replica", 10)
+            second.command("REPLICAOF", "NO", "ONE")
+            proxy._network.upstream = ("127.0.0.1", second.port)
+            async with RedisChannelsStreamBackend(second.url) as after:
+                await after.publish([Message("news", b"2")])
+                first.command("CLIENT", "KILL", "TYPE", "pubsub")
+                await eventually(lambda: events == [b"1", b"2"], "the event meanwhile", 10)
+                await after.publish([Message("news", b"3")])
+                await eventually(lambda: events == [b"1", b"2", b"3"], "the event after")
+
+
+async def test_a_replica_is_left_by_who_only_listens(
+    make_redis: Callable[..., RedisServer],
+) -> None:
+    """It answers every heartbeat, and its own master may be out of its reach."""
+    first = make_redis()
+    second = make_redis()
+    async with TcpProxy("127.0.0.1", first.port) as proxy:
+        backend = RedisChannelsStreamBackend(first.url_for(proxy.port), tops_interval=0.4, **FAST)
+        async with ChannelsPlugin(backend, channels=["news"]) as plugin:
+            events: list[Event] = []
+            subscriber = await plugin.subscribe("news")
+            subscriber.attach(lambda run: events.extend(run) is None)
+            first.command("REPLICAOF", "127.0.0.1", 1)
+            proxy._network.upstream = ("127.0.0.1", second.port)
+            async with RedisChannelsStreamBackend(second.url) as publisher:
+                await publisher.publish([Message("news", b"1")])
+                await eventually(lambda: events == [b"1"], "the event", 10)
+
+
+async def test_a_replica_is_left_by_who_publishes_without_a_record(
+    make_redis: Callable[..., RedisServer],
+) -> None:
+    """It takes every ``PUBLISH``, and passes it on to nobody."""
+    first = make_redis()
+    second = make_redis()
+    async with (
+        TcpProxy("127.0.0.1", first.port) as proxy,
+        RedisChannelsPubSubBackend(first.url_for(proxy.port), **FAST) as publisher,
+        RedisChannelsPubSubBackend(second.url) as backend,
+        backend.listen() as listener,
+    ):
+        await listener.subscribe(["news"])
+        await publisher.publish([Message("news", b"1")])
+        first.command("REPLICAOF", "127.0.0.1", 1)
+        proxy._network.upstream = ("127.0.0.1", second.port)
+        pipeline = publisher._servers._node._pipeline
+        await eventually(lambda: pipeline.since_look() > FAST["heartbeat"], "the time to look")
+        await publisher.publish([Message("news", b"2")])
+        assert await anext(aiter(listener)) == [b"2"]
 
 
 async def test_a_first_replica_is_no_failover(make_redis: Callable[..., RedisServer]) -> None:

@@ -142,10 +142,11 @@ async def test_idle_sends_the_heartbeat_and_looks_at_the_tops(
 
         await eventually(is_enough, "heartbeats")
         took = time.monotonic() - began
-    kinds = {"ping", "mget"} if looks else {"ping"}
+    kinds = {"ping", "mget", "hello"} if looks else {"ping"}
     assert set(sent) - {"info", "config|resetstat"} == kinds
-    assert sent["ping"] <= 2 * (took / heartbeat + 1)  # each connection's, and one before a look
+    assert sent["ping"] <= took / heartbeat + 1
     if looks:
+        assert sent["hello"] <= took / interval + 1
         assert sent["mget"] // 10 <= took / interval + 1
 
 
@@ -281,9 +282,28 @@ async def test_restart_begins_an_epoch_that_remembers(
         await restarted(server, backend)
         (fifth,) = await backend.publish([Message("news", b"5")])
         assert await read(backend, fourth) == ([b"5"], True)
-        # Two epochs back: nobody knows any more how far that one went.
-        assert await read(backend, old[2]) == ([b"1", b"2", b"3", b"4", b"5"], False)
+        assert await read(backend, old[2]) == ([b"4", b"5"], True)
+        assert await read(backend, Position(old[0].epoch, 4)) == ([b"4", b"5"], False)
         assert await read(backend, fifth) == ([], True)
+
+
+async def test_eight_epochs_are_remembered(redis_space: RedisSpace) -> None:
+    async with RedisChannelsStreamBackend(
+        redis_space.url, key_prefix=redis_space.key_prefix
+    ) as backend:
+        positions = [*await backend.publish([Message("news", b"0")])]
+        for number in range(1, 10):
+            meta = redis_space.command("GET", backend._keys.meta("news"))
+            _, epoch, offset, life, lineage = meta.split(b" ", 4)
+            another = b" ".join((b"1", epoch, offset, life[::-1], lineage))
+            redis_space.command("SET", backend._keys.meta("news"), another)
+            positions += await backend.publish([Message("news", b"%d" % number)])
+        events = [b"%d" % number for number in range(10)]
+        assert len({position.epoch for position in positions}) == 10
+        for number in range(1, 10):
+            assert await read(backend, positions[number]) == (events[number + 1 :], True)
+        # Nobody knows any more how far that one went.
+        assert await read(backend, positions[0]) == (events, False)
 
 
 async def test_record_without_its_meta_begins_afresh(redis_space: RedisSpace) -> None:

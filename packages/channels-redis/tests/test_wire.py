@@ -141,7 +141,7 @@ async def test_idle_connection_is_tried_before_it_is_trusted(private_redis: Redi
     ):
         await backend.publish([Message("news", b"")])
         node = backend._servers._node
-        await eventually(lambda: node._pipeline.quiet_for() > 0.2, "a quiet connection")
+        await eventually(lambda: node._pipeline.since_look() > 0.2, "a quiet connection")
         proxy.swallow_replies()
         publishing = asyncio.create_task(backend.publish([Message("news", b"")]))
         await eventually(lambda: proxy.bytes_swallowed > 0, "the ping's answer is lost")
@@ -201,7 +201,7 @@ async def test_a_backend_connects_no_more_once_closed(redis_server: RedisServer)
         run_id=False,
     )
     [pipeline] = await servers.pipelines()
-    pipeline.quiet_for = lambda: 6.0  # type: ignore[method-assign]
+    pipeline.since_look = lambda: 6.0  # type: ignore[method-assign]
     redis_server.freeze()
     try:
         running = asyncio.create_task(servers.run([b""], lambda server, places: [PING]))

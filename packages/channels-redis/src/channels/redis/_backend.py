@@ -25,7 +25,7 @@ from channels.redis._listener import RedisListener
 from channels.redis._resp import Reply, command
 from channels.redis._servers import OneServer, Replicas, Servers, Timing
 from channels.redis._settings import Client, ClusterSeeds, from_client, from_url
-from channels.redis._wire import Server
+from channels.redis._wire import Pipeline
 
 
 class RedisBackend(ChannelsBackend):
@@ -81,10 +81,8 @@ class RedisBackend(ChannelsBackend):
         """How many messages were dropped as being of a version that is not known here."""
         self._timing = Timing(connect_timeout, timeout, heartbeat)
         self._keys = Keys(key_prefix, self._deployment.target.database)
-        self._replicas: Replicas | None = None
-        if wait_replicas:
-            patience = max(1, int(timeout / 2 * 1000))
-            self._replicas = Replicas(wait_replicas, command("WAIT", wait_replicas, patience))
+        patience = max(1, int(timeout / 2 * 1000))
+        self._replicas = Replicas(wait_replicas, command("WAIT", wait_replicas, patience))
         self._running: Servers | None = None
 
     async def open(self) -> None:
@@ -111,7 +109,7 @@ class RedisBackend(ChannelsBackend):
         servers, tag = self._servers, self._keys.tag
         answers = await servers.run(
             [tag(messages[place].channel) for place in places],
-            lambda server, chosen: self._pack(server, [messages[places[at]] for at in chosen]),
+            lambda pipeline, chosen: self._pack(pipeline, [messages[places[at]] for at in chosen]),
             replicas=self._replicas,
         )
         for place, answer in zip(places, answers, strict=True):
@@ -135,7 +133,7 @@ class RedisBackend(ChannelsBackend):
         return self._running
 
     @abstractmethod
-    def _pack(self, server: Server, messages: Sequence[Message]) -> list[bytes]:
+    def _pack(self, pipeline: Pipeline, messages: Sequence[Message]) -> list[bytes]:
         """Make the commands that publish."""
 
     @abstractmethod

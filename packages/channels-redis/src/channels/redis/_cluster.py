@@ -120,7 +120,7 @@ class Cluster:
             pipeline = await node.pipeline()
         except BackendException as exc:
             return [NotSent(str(exc))] * len(places)
-        commands = pack(pipeline.server, places)
+        commands = pack(pipeline, places)
         if asking:
             commands = [each for packed in commands for each in (_ASKING, packed)]
         answers = await node.run(commands, pipeline, replicas)

@@ -103,10 +103,10 @@ async def _meet(
         raise BackendRefused(f"{address} is a Sentinel: name the master, as in sentinel=mymaster")
     if about[b"role"] != b"master":
         raise BackendUnavailable(f"{address} is a replica at present, not the master")
-    return Server(address, await _life(connection, address) if run_id else b"")
+    return await _identify(connection, address) if run_id else Server(address)
 
 
-async def _life(connection: AbstractConnection, address: str) -> bytes:
+async def _identify(connection: AbstractConnection, address: str) -> Server:
     try:
         info: bytes = await _ask(connection, "INFO", "server", "replication")
     except ResponseError as exc:
@@ -114,15 +114,15 @@ async def _life(connection: AbstractConnection, address: str) -> bytes:
             f"{address}: the user needs permission for INFO, whose run_id tells that a server "
             f"came back without its last writes: {exc}"
         ) from exc
-    ids = [
+    run, replication = (
         re.search(rb"^%b:(\w{16})" % name, info, re.MULTILINE)
         for name in (b"run_id", b"master_replid")
-    ]
-    if None in ids:
+    )
+    if run is None or replication is None:
         raise BackendRefused(
             f"{address} tells no run_id and master_replid in INFO, which streams need"
         )
-    return b"".join(found[1] for found in ids if found is not None)
+    return Server(address, run[1], replication[1])
 
 
 def _too_old(address: str, what: str) -> BackendException:

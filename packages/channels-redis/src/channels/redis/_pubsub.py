@@ -11,7 +11,7 @@ from channels.redis._backend import RedisBackend
 from channels.redis._listener import RedisListener, Subscription
 from channels.redis._resp import Reply, argument
 from channels.redis._settings import Client
-from channels.redis._wire import Server
+from channels.redis._wire import Pipeline
 
 _MAX_PAYLOAD = 1024 * 1024
 
@@ -84,7 +84,7 @@ class RedisChannelsPubSubBackend(RedisBackend):
     def _make_head(self, channel: str) -> bytes:
         return self._verb + argument(self._keys.plain(channel))
 
-    def _pack(self, server: Server, messages: Sequence[Message]) -> list[bytes]:
+    def _pack(self, pipeline: Pipeline, messages: Sequence[Message]) -> list[bytes]:
         head = self._head
         return [b"%b$%d\r\n%b\r\n" % (head(channel), len(data), data) for channel, data in messages]
 

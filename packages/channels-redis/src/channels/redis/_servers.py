@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
+from weakref import WeakSet
 
 from channels.core import BackendException, BackendRefused, BackendUnavailable
 from channels.redis._connect import ask, connect
 from channels.redis._resp import ReplyError
 from channels.redis._settings import Sentinels, Single, Target
 from channels.redis._shared import SharedCall
-from channels.redis._wire import PING, Answer, NoReply, Pipeline, Server, Wire, is_error
+from channels.redis._wire import Answer, NoReply, Pipeline, Server, Wire, is_error
 
 W = TypeVar("W", bound=Wire)
 
-Pack = Callable[[Server, Sequence[int]], list[bytes]]
-"""Make the commands for some places of a batch, for the server that will get them."""
+Pack = Callable[[Pipeline, Sequence[int]], list[bytes]]
+"""Make the commands for some places of a batch, for the pipeline that will get them."""
 
 
 class Timing(NamedTuple):
@@ -28,7 +29,7 @@ class Timing(NamedTuple):
 
 
 class Replicas(NamedTuple):
-    """How many replicas must confirm a batch, and the command that waits for them."""
+    """How many replicas must confirm what a batch writes, and the command that waits for them."""
 
     wanted: int
     command: bytes
@@ -45,8 +46,8 @@ class Servers(Protocol):
     ) -> list[Answer]:
         """Run one command per tag and return the answers in their order.
 
-        Commands with one tag keep their order. Comes back within the heartbeat's, the
-        connecting and the reply bound together.
+        Commands with one tag keep their order. Those that write come with ``replicas``. Comes
+        back within the heartbeat's, the connecting and the reply bound together.
 
         Raises:
             BackendException: No server is connected; nothing was sent.
@@ -84,15 +85,15 @@ class Node:
         self._connect = SharedCall(self._connect_once)
 
     async def pipeline(self) -> Pipeline:
-        """Return a pipeline that was alive a heartbeat ago.
+        """Return a pipeline to a server that was alive, and a master, a heartbeat ago.
 
         Raises:
             BackendException: No connection can be made.
         """
         pipeline = self._pipeline
-        if pipeline is not None and pipeline.quiet_for() > self._timing.heartbeat:
+        if pipeline is not None and pipeline.since_look() > self._timing.heartbeat:
             # A connection that died unnoticed would leave the next event in doubt.
-            await pipeline.run([PING], self._timing.heartbeat)
+            await pipeline.look(self._timing.heartbeat)
         if pipeline is None or pipeline.reason is not None:
             return await self._connect()
         return pipeline
@@ -103,8 +104,12 @@ class Node:
         """Run commands; with ``replicas`` a result counts only once they confirmed it."""
         if replicas is None:
             return await pipeline.run(commands, self._timing.reply)
-        answers = await pipeline.run([*commands, replicas.command], self._timing.reply)
-        confirmed = answers.pop()
+        if replicas.wanted:
+            commands = [*commands, replicas.command]
+        answers = await pipeline.run(commands, self._timing.reply)
+        confirmed = answers.pop() if replicas.wanted else 0
+        if not is_error(answers[-1]):
+            pipeline.wrote()
         have = confirmed if isinstance(confirmed, int) else 0
         if have >= replicas.wanted:
             return answers
@@ -138,12 +143,13 @@ class OneServer:
         self._timing = timing
         self._run_id = run_id
         self._node = Node(lambda: self.connect("", Pipeline), timing)
+        self._wires: WeakSet[Wire] = WeakSet()
 
     async def run(
         self, tags: Sequence[bytes], pack: Pack, *, replicas: Replicas | None = None
     ) -> list[Answer]:
         pipeline = await self._node.pipeline()
-        commands = pack(pipeline.server, range(len(tags)))
+        commands = pack(pipeline, range(len(tags)))
         answers = await self._node.run(commands, pipeline, replicas)
         if answers and isinstance(last := answers[-1], ReplyError) and last.code == "READONLY":
             pipeline.abort(f"{pipeline.server.address} is a replica now")
@@ -162,7 +168,14 @@ class OneServer:
         else:
             target = await find_master(self._deployment, self._timing.connect)
         left = self._timing.connect - (asyncio.get_running_loop().time() - began)
-        return await connect(target, make, timeout=max(left, 0.05), run_id=self._run_id)
+        wire = await connect(target, make, timeout=max(left, 0.05), run_id=self._run_id)
+        # An old master may keep its connections. What is read there says nothing of events that
+        # come from the new one, and the other way round.
+        for other in self._wires:
+            if other.server.run_id != wire.server.run_id:
+                other.abort(f"{wire.server.address} has taken the place of the server")
+        self._wires.add(wire)
+        return wire
 
     async def pipelines(self) -> Sequence[Pipeline]:
         return [await self._node.pipeline()]

@@ -29,7 +29,7 @@ from channels.redis._listener import RedisListener, Subscription
 from channels.redis._resp import Reply, argument, long_command
 from channels.redis._script import HISTORY, PUBLISH
 from channels.redis._settings import Client
-from channels.redis._wire import Server
+from channels.redis._wire import Pipeline
 
 _MAX_PAYLOAD = 1024 * 1024
 _WEEK = 7 * 24 * 3600.0
@@ -147,12 +147,12 @@ class RedisChannelsStreamBackend(RedisBackend):
         self._verb = argument("SPUBLISH" if self._is_cluster else "PUBLISH")
         self._metas_per_command = 1 if self._is_cluster else _TOPS_AT_ONCE  # a slot each
         self._head = lru_cache(10_000)(self._make_head)
-        self._server_arguments = lru_cache(100)(self._make_server_arguments)
+        self._own_arguments = lru_cache(100)(self._make_own_arguments)
 
     async def get_history(self, requests: Sequence[HistoryRequest]) -> Sequence[History]:
         tags = [self._keys.tag(request.channel) for request in requests]
         answers = await self._servers.run(
-            tags, lambda server, chosen: self._pack_history([requests[at] for at in chosen])
+            tags, lambda pipeline, chosen: self._pack_history([requests[at] for at in chosen])
         )
         histories: list[History] = []
         for request, answer in zip(requests, answers, strict=True):
@@ -192,8 +192,11 @@ class RedisChannelsStreamBackend(RedisBackend):
             ]
         )
 
-    def _pack(self, server: Server, messages: Sequence[Message]) -> list[bytes]:
-        head, own = self._head, self._server_arguments(server)
+    def _pack(self, pipeline: Pipeline, messages: Sequence[Message]) -> list[bytes]:
+        _, run_id, replication_id = pipeline.server
+        if not pipeline.was_master_throughout():
+            replication_id = b""  # the script is to ask for it
+        head, own = self._head, self._own_arguments(run_id + replication_id)
         begin = PUBLISH.first
         commands: list[bytes] = []
         for channel, data in messages:
@@ -206,8 +209,8 @@ class RedisChannelsStreamBackend(RedisBackend):
         words = (keys.meta(channel), keys.stream(channel), keys.doorbell(channel))
         return b"".join(map(argument, words)) + self._verb
 
-    def _make_server_arguments(self, server: Server) -> bytes:
-        return argument(server.life) + argument(secrets.token_hex(4)) + self._constants
+    def _make_own_arguments(self, life: bytes) -> bytes:
+        return argument(life) + argument(secrets.token_hex(4)) + self._constants
 
     def _outcome(self, answer: Reply) -> Outcome:
         if not isinstance(answer, bytes):
@@ -287,7 +290,7 @@ class RedisChannelsStreamBackend(RedisBackend):
         keys = self._keys.metas([each.topic for each in subscriptions])
         answers = await self._servers.run(
             [each.tag for each in subscriptions[::count]],
-            lambda server, chosen: [
+            lambda pipeline, chosen: [
                 long_command(b"MGET", keys[at * count : (at + 1) * count]) for at in chosen
             ],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,18 +20,22 @@ from channels.redis._resp import (
 )
 
 PING: Final = command("PING")
+HELLO: Final = command("HELLO")
 
 _CHUNK = 256 * 1024
 _CLOSE_TIMEOUT = 0.5
+_UNBROKEN = 0.01
+"""Seconds in which no master becomes a replica, copies another's data and is promoted again."""
 
 
 class Server(NamedTuple):
     """What a server said about itself when the connection was made."""
 
     address: str
-    life: bytes
-    """Begins of its run id, new with every process, and its replication id, new with every
-    promotion; empty where they were not asked for."""
+    run_id: bytes = b""
+    """Its begin; new with every process. Empty where it was not asked for."""
+    replication_id: bytes = b""
+    """Its begin; new with every promotion. Empty where it was not asked for."""
 
 
 class NoReply(Exception):
@@ -142,10 +147,34 @@ class Pipeline(Wire):
         super().__init__(server)
         self._batches: deque[_Batch] = deque()
         self._watch: asyncio.TimerHandle | None = None
+        self._looked = self._loop.time()
+        self._wrote = -math.inf
 
-    def quiet_for(self) -> float:
-        """Seconds since the server was last heard, 0 while replies are awaited."""
-        return 0.0 if self._batches else self._loop.time() - self._heard
+    def since_look(self) -> float:
+        """Seconds since the server was seen to be a master, 0 while replies are awaited."""
+        return 0.0 if self._batches else self._loop.time() - self._looked
+
+    async def look(self, timeout: float) -> None:
+        """End the connection unless the server answers that it is still a master.
+
+        One that became a replica may keep its connections, answer reads from what it has, and
+        pass on no message to where the others listen.
+        """
+        [about] = await self.run([HELLO], timeout)
+        if isinstance(about, list) and b"master" in about:
+            self._looked = self._loop.time()
+        elif isinstance(about, list):
+            self.abort(f"{self.server.address} is a replica now")
+        else:
+            self.abort(f"{self.server.address} does not say whether it is the master: {about}")
+
+    def wrote(self) -> None:
+        """Note that the server has just taken what was written."""
+        self._wrote = self._loop.time()
+
+    def was_master_throughout(self) -> bool:
+        """Tell whether the server surely was no replica since this connection last wrote."""
+        return self._loop.time() - self._wrote < _UNBROKEN
 
     async def run(self, commands: Sequence[bytes], timeout: float) -> list[Answer]:
         """Send commands in order and return one answer for each, within ``timeout`` seconds."""

@@ -4,16 +4,18 @@
 -- after, and the entries; nothing if there is no record.
 local meta = redis.call('GET', KEYS[1])
 if not meta then return {} end
-local epoch, offset, previous, base = string.match(meta, '^1 (%w+) (%d+) %w+ (%S+) (%d+)$')
+local epoch, offset, lineage = string.match(meta, '^1 (%w+) (%d+) %w+ (.+)$')
 if not epoch then
   return redis.error_reply('ERR the record of this channel is of an unknown version')
 end
 local after, known = tonumber(ARGV[2]), 1
-if ARGV[1] == previous then
-  -- The reader may have had events that this server has lost.
-  if after >= tonumber(base) then after, known = base - 1, 0 end
-elseif ARGV[1] ~= epoch and ARGV[1] ~= '0' then
-  after, known = 0, 0
+if ARGV[1] ~= epoch and ARGV[1] ~= '0' then
+  local base = 1
+  for previous, from in string.gmatch(lineage, '(%S+) (%d+)') do
+    if previous == ARGV[1] then base = tonumber(from) end
+  end
+  -- The reader may have had events that this server has lost, or be of an epoch that is forgotten.
+  if base == 1 or after >= base then after, known = base - 1, 0 end
 end
 local limit, entries = tonumber(ARGV[3]), {}
 if limit ~= 0 and after < tonumber(offset) then

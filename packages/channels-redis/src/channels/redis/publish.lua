@@ -1,9 +1,11 @@
 -- Store one event in its channel's record and ring the doorbell with it.
 -- KEYS: meta, stream. ARGV: doorbell topic, PUBLISH or SPUBLISH, life, nonce, '=' or '~',
 -- history, ttl and meta ttl in ms or 0, event.
--- Meta is "1 epoch offset life previous-epoch base": where the record stands, the server that
--- wrote it (16 digits of its run id, 16 of its replication id), and the epoch that this one
--- continues from offset base on ("-" if none).
+-- Life is the server that writes: 16 digits of its run id, 16 of its replication id; without
+-- these from a connection that has not written for a while.
+-- Meta is "1 epoch offset life previous-epoch base": where the record stands, the life of its last
+-- writer, and the epoch that this one continues from offset base on ("-" if none); then up to seven
+-- more such pairs, of the epochs before.
 local meta = redis.call('GET', KEYS[1])
 local epoch, offset, life, lineage = '-', 0, nil, nil
 if meta then
@@ -14,11 +16,13 @@ if meta then
 end
 offset = string.format('%d', offset + 1)
 local mine = ARGV[3]
-if life and life ~= mine and string.sub(life, 1, 16) == string.sub(mine, 1, 16) then
-  -- This process may have been a replica in between, and have lost what it wrote before. The
-  -- replication id has other reasons to change, and ARGV has what it was on connecting.
-  local now = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
-  mine = string.sub(mine, 1, 16) .. string.sub(now, 1, 16)
+if #mine == 16 or life and life ~= mine and string.sub(life, 1, 16) == string.sub(mine, 1, 16) then
+  -- This process may have been a replica in between, and have lost what it wrote before; that
+  -- ends no connection. The replication id has other reasons to change, and ARGV has what it was on
+  -- connecting.
+  local info = redis.call('INFO', 'replication')
+  local _, colon = string.find(info, 'master_replid:', 1, true)
+  mine = string.sub(mine, 1, 16) .. string.sub(info, colon + 1, colon + 16)
 end
 if life ~= mine then
   -- The record is new, or another server process wrote it last, perhaps further than we know.
@@ -33,7 +37,11 @@ if life ~= mine then
   end
   if not meta then redis.call('DEL', KEYS[2]) end
   local now = redis.call('TIME')
+  local before, count = lineage or '', 1
   lineage = epoch .. ' ' .. offset
+  for pair in string.gmatch(before, '%S+ %d+') do
+    if count < 8 then lineage, count = lineage .. ' ' .. pair, count + 1 end
+  end
   epoch = string.format('%x%05x', now[1], now[2]) .. ARGV[4]
 end
 meta = '1 ' .. epoch .. ' ' .. offset .. ' ' .. mine .. ' ' .. lineage
