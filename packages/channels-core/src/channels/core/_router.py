@@ -19,7 +19,7 @@ from channels.core._errors import (
 from channels.core._event import BEGINNING, Event, Position, before, is_newer
 from channels.core._parking import Parking
 from channels.core._subscriber import Subscriber
-from channels.core._tasks import call, end
+from channels.core._tasks import begin, call, end
 
 logger = logging.getLogger("channels")
 
@@ -211,7 +211,7 @@ class Router:
             return
         self._occupy(channel)
         channel.held = [*rest, *channel.held]
-        task = asyncio.create_task(self._release(channel), name="channels-fan-out")
+        task = begin(self._release(channel), "channels-fan-out")
         self._fan_outs.add(task)
         task.add_done_callback(self._fan_outs.discard)
 
@@ -277,7 +277,7 @@ class Router:
         if self._closed:
             return
         if self._repairer is None or self._repairer.done():
-            self._repairer = asyncio.create_task(self._repair_all(), name="channels-repair")
+            self._repairer = begin(self._repair_all(), "channels-repair")
 
     async def _repair_all(self) -> None:
         while self._holes:

@@ -22,7 +22,7 @@ from channels.core._backlog import Backlog, BacklogStrategy, check_backlog
 from channels.core._errors import ConfigurationError, SubscriberStateError
 from channels.core._event import Event, Gap, Position, before
 from channels.core._parking import Parking
-from channels.core._tasks import call, end
+from channels.core._tasks import begin, call, end
 
 logger = logging.getLogger("channels")
 
@@ -276,7 +276,7 @@ class Subscriber(Backlog):
         self._check_free()
         host = asyncio.current_task()
         assert host is not None
-        worker = self._worker = asyncio.create_task(self._work(on_event), name="channels-worker")
+        worker = self._worker = begin(self._work(on_event), "channels-worker")
         in_body = True
         interrupted = False
 

@@ -1,12 +1,24 @@
-"""Ending tasks for certain."""
+"""Tasks that begin when they should, and end for certain."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Awaitable, Coroutine
+from contextvars import Context
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+def begin(
+    work: Coroutine[Any, Any, T], name: str, context: Context | None = None
+) -> asyncio.Task[T]:
+    """Begin a task that runs when the loop goes on, not before this returns.
+
+    One of the application's task factory may run at once (:func:`asyncio.eager_task_factory`):
+    before the caller has noted it, and in the middle of what the caller is doing.
+    """
+    return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name, context=context)
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:

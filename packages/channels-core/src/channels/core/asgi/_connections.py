@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from channels.core._tasks import begin
 from channels.core.asgi._codes import CROWDED, DRAINING, Refusal
 
 logger = logging.getLogger("channels")
@@ -110,7 +111,7 @@ class Connections:
             How many had to be left without a word.
         """
         if self._drain is None:
-            self._drain = asyncio.create_task(self._close_all(deadline), name="channels-drain")
+            self._drain = begin(self._close_all(deadline), "channels-drain")
         return await asyncio.shield(self._drain)
 
     async def _close_all(self, deadline: float) -> int:

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from channels.core._fanout import MAX_HOLD
 from channels.core._parking import Parking
+from channels.core._tasks import begin
 
 logger = logging.getLogger("channels")
 
@@ -183,7 +184,7 @@ class Runner:
         self.owner: Sender | None = None
         self.parking = Parking()
         self.serving: Sender | None = None
-        self.task = asyncio.create_task(self._run(), name="channels-outlet", context=self._context)
+        self.task = begin(self._run(), "channels-outlet", self._context)
         self.task.add_done_callback(self._ended)
 
     def add(self, sender: Sender) -> None:

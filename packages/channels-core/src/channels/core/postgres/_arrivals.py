@@ -11,7 +11,7 @@ from channels.core._backend import Lost
 from channels.core._errors import BackendException, BackendUnavailable
 from channels.core._event import Event
 from channels.core._occasionally import Occasionally
-from channels.core._tasks import end
+from channels.core._tasks import begin, end
 from channels.core.postgres._frame import Reference
 
 Resolve = Callable[[Sequence[Reference]], Awaitable[Sequence[Event | None]]]
@@ -65,7 +65,7 @@ class Arrivals:
         elif isinstance(arrival, Reference):
             self._held[arrival.channel] = deque([arrival])
             if self._reading is None:
-                self._reading = asyncio.create_task(self._read(), name="channels-postgres-read")
+                self._reading = begin(self._read(), "channels-postgres-read")
         else:
             self._queue(arrival)
             self._wake()

@@ -14,7 +14,7 @@ from channels.core._errors import (
     NotRunningError,
     PublishUnconfirmed,
 )
-from channels.core._tasks import end
+from channels.core._tasks import begin, end
 from channels.core.postgres._lane import Lane
 from channels.core.postgres._port import Connection, ConnectionLost
 
@@ -54,7 +54,7 @@ class Folder:
         call = _Call(messages, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         if self._flight is None:
-            self._flight = asyncio.create_task(self._fly(), name="channels-postgres-publish")
+            self._flight = begin(self._fly(), "channels-postgres-publish")
         return await call.outcomes
 
     async def close(self) -> None:

@@ -23,6 +23,7 @@ from channels.core import (
     Position,
     PublishUnconfirmed,
 )
+from channels.core._tasks import begin
 from channels.core.testing._wrapper import BackendWrapper
 
 Operation = Literal["connect", "publish", "subscribe", "unsubscribe", "history"]
@@ -248,7 +249,7 @@ class _FaultyListener:
         return item.channel not in self._dropped and not (swallow is not None and swallow(item))
 
     async def _pass_through(self, operation: Operation) -> None:
-        passing = asyncio.create_task(self._backend.pass_through(operation))
+        passing = begin(self._backend.pass_through(operation), "faulty-operation")
         try:
             while not passing.done():
                 await self._first_of(passing)
