@@ -874,6 +874,37 @@ async def test_a_full_backlog_is_not_blamed_for_what_a_subclass_raised_on(
     assert "backlog is full" not in caplog.text
 
 
+async def test_drops_of_ones_own_subscriber_are_told_like_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dropped: list[tuple[object, ...]] = []
+    async with make(on_drop=lambda *drop: dropped.append(drop)) as plugin:
+        own = Subscriber(max_backlog=1)
+        await plugin.subscribe("a", subscriber=own)
+        own.configure(tells_gaps=True)
+        for n in range(3):
+            await plugin.wait_published(str(n), "a")
+        await eventually(lambda: own.dropped == 2, "drops")
+        assert own.tells_gaps
+        assert own.max_backlog == 1
+    assert dropped == [(own, b"1"), (own, b"2")]
+    assert "1 events dropped because a subscriber's backlog is full" in caplog.text
+
+
+async def test_who_is_told_of_drops_already_is_told_alone() -> None:
+    told: list[tuple[object, ...]] = []
+    dropped: list[tuple[object, ...]] = []
+    async with make(on_drop=lambda *drop: dropped.append(drop)) as plugin:
+        own = Subscriber(max_backlog=1)
+        own.configure(tells_gaps=True, on_drop=lambda *drop: told.append(drop))
+        await plugin.subscribe("a", subscriber=own)
+        for n in range(2):
+            await plugin.wait_published(str(n), "a")
+        await eventually(lambda: told == [(own, b"1", None)], "the drop")
+        assert own.tells_gaps
+    assert not dropped
+
+
 async def test_another_loop_may_publish_but_not_wait() -> None:
     async with make() as plugin:
         subscriber = await plugin.subscribe("a")

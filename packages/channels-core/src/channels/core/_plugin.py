@@ -298,7 +298,9 @@ class ChannelsPlugin:
             since: The id of the last event that was received, to go on from there: a
                 text with exactly one channel, else a mapping of channels to ids. A channel without
                 an id gets ``history``. Look at ``recovered`` of the subscriber afterwards.
-            subscriber: A live one that joins these channels too. Default: a new one.
+            subscriber: A live one that joins these channels too, made here or by yourself; of its
+                drops ``on_drop`` and the log tell, unless it was configured otherwise. Default: a
+                new one.
             gaps: Put a :class:`Gap` into a new subscriber's stream wherever events are missing.
             max_backlog_bytes: How many bytes may wait for a new subscriber, besides how many
                 events. Default None: no limit.
@@ -325,6 +327,7 @@ class ChannelsPlugin:
                 subscriber = self._make_subscriber(gaps, max_backlog_bytes)
                 await Joining(link.router, subscriber, names, requests, link.patience)
             else:
+                subscriber.tell_drops(self._tell_drop)
                 async with asyncio.timeout(self._subscribe_timeout), subscriber.turn():
                     new = subscriber.not_in(names)
                     await Joining(link.router, subscriber, new, requests, link.patience)

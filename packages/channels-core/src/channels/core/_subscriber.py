@@ -129,17 +129,24 @@ class Subscriber(Backlog):
         Args:
             tells_gaps: Put a :class:`Gap` into the stream wherever events are missing.
             on_drop: Called with each event that is dropped or evicted, and what a subclass's
-                ``put_nowait`` raised on it; None: the backlog was full. Must not raise.
+                ``put_nowait`` raised on it; None: the backlog was full. Must not raise. Default
+                None: as it was.
             max_backlog_bytes: The limit in bytes. Default None: as it was made.
 
         Raises:
             ConfigurationError: The limit is below 1.
         """
         self._tells_gaps = tells_gaps
-        self._on_drop = on_drop
+        if on_drop is not None:
+            self._on_drop = on_drop
         if max_backlog_bytes is not None:
             check_backlog(None, self._strategy, max_backlog_bytes)
             self._max_bytes = max_backlog_bytes
+
+    def tell_drops(self, on_drop: OnDrop) -> None:
+        """Have drops told to ``on_drop``, if nobody is told of them yet; see :meth:`configure`."""
+        if self._on_drop is None:
+            self._on_drop = on_drop
 
     def turn(self) -> asyncio.Lock:
         """Return what lets one call at a time join it to further channels.
