@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from channels.core import (
     SubscriberStateError,
     UnknownChannelError,
 )
+from channels.core._occasionally import Occasionally
 from channels.core.testing import FaultyBackend
 from channels.core.testing._wrapper import BackendWrapper
 from kit import eventually
@@ -872,6 +874,24 @@ async def test_a_full_backlog_is_not_blamed_for_what_a_subclass_raised_on(
     assert dropped == [(subscriber, b"1")]
     assert "Picky.put_nowait failed" in caplog.text
     assert "backlog is full" not in caplog.text
+
+
+async def test_what_a_subclass_raises_on_is_logged_once_in_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Picky(Subscriber):
+        def put_nowait(self, event: Event | bytes) -> bool:
+            raise ValueError(event)
+
+    async with make(subscriber_class=Picky) as plugin:
+        plugin._failed_log = Occasionally(logging.getLogger("channels"), math.inf)
+        subscribers = [await plugin.subscribe("a") for _ in range(3)]
+        for n in range(3):
+            await plugin.wait_published(str(n), "a")
+        await eventually(lambda: [s.dropped for s in subscribers] == [3, 3, 3], "drops")
+    [record] = caplog.records
+    assert record.exc_info
+    assert "1 events dropped because Picky.put_nowait failed" in record.getMessage()
 
 
 async def test_drops_of_ones_own_subscriber_are_told_like_others(

@@ -22,9 +22,18 @@ class Occasionally:
 
     def warning(self, message: str, *args: object) -> None:
         """Log ``message``, which takes the count as its first argument."""
+        self._log(logging.WARNING, message, args, None)
+
+    def error(self, error: BaseException, message: str, *args: object) -> None:
+        """Log ``message`` as that of an error, whose traceback is with the first."""
+        self._log(logging.ERROR, message, args, None if self._next else error)
+
+    def _log(
+        self, level: int, message: str, args: tuple[object, ...], error: BaseException | None
+    ) -> None:
         self._count += 1
         now = time.monotonic()
         if now >= self._next:
-            self._logger.warning(message, self._count, *args)
+            self._logger.log(level, message, self._count, *args, exc_info=error)
             self._next = now + self._interval
             self._count = 0

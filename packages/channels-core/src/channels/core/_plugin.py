@@ -124,6 +124,7 @@ class ChannelsPlugin:
         self._on_drop = on_drop
         self._on_publish_error = on_publish_error
         self._drop_log = Occasionally(logger)
+        self._failed_log = Occasionally(logger)
         self._tell_drop = self._note_drop  # one object for all subscribers
         self._options = LinkOptions(
             connect_timeout=connect_timeout,
@@ -499,6 +500,14 @@ class ChannelsPlugin:
             self._drop_log.warning(
                 "%d events dropped because a subscriber's backlog is full, the last of channel %r",
                 event.channel,
+            )
+        else:
+            self._failed_log.error(
+                error,
+                "%d events dropped because %s.put_nowait failed, the last of channel %r: %r",
+                type(subscriber).__name__,
+                event.channel,
+                error,
             )
         if self._on_drop is not None:
             try:

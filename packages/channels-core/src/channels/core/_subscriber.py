@@ -580,7 +580,6 @@ class Subscriber(Backlog):
             try:
                 self.put_nowait(event)
             except (Exception, asyncio.CancelledError) as exc:
-                logger.exception("%s.put_nowait failed; the event is dropped", type(self).__name__)
                 self._drop(event, exc)
                 if self.qsize and self._replayed is None and self._end_reason is None:
                     self._miss(event.channel)  # one mark, however many will be missing there
