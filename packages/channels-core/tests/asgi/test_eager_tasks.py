@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("eager_tasks")
 
 
 async def test_each_way_of_an_event(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="channels")
     plugin = ChannelsPlugin("memory://?history=100", channels=["news"])
     handled: list[Event] = []
     async with Gateway(plugin) as gateway:
