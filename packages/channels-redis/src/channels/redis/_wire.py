@@ -166,7 +166,7 @@ class Pipeline(Wire):
         elif isinstance(about, list):
             self.abort(f"{self.server.address} is a replica now")
         else:
-            self.abort(f"{self.server.address} does not say whether it is the master: {about}")
+            self.abort(f"{self.server.address} does not say whether it is the master: {about!r}")
 
     def wrote(self) -> None:
         """Note that the server has just taken what was written."""
