@@ -20,6 +20,7 @@ from channels.core import (
     Gap,
     HistoryRequest,
     Message,
+    Position,
     PublishUnconfirmed,
 )
 from channels.core.postgres import PostgresChannelsBackend, _arrivals
@@ -29,6 +30,7 @@ from kit.fixtures import PostgresSpace
 from kit.postgres import PostgresServer
 from postgres_suite._maker import Maker, position, send, tapped, until
 
+extended = pytest.mark.extended
 faults = pytest.mark.faults
 
 QUICK: dict[str, Any] = {"heartbeat": 0.3, "timeout": 1.0, "create_schema": True}
@@ -122,6 +124,15 @@ async def proof(
     told.check()
 
 
+def pids(backend: PostgresChannelsBackend) -> tuple[int, int]:
+    """Return the server processes that it publishes on and reads on; 0 for one that has ended."""
+    session = backend._session
+    assert session is not None
+    lanes = [session.writer._kept, session.reader._kept]
+    writer, reader = (kept.pid if kept and not kept.is_closed() else 0 for kept in lanes)
+    return writer, reader
+
+
 class FaultSuite(Maker):
     """Everything that can happen to a server, its connections and its permissions."""
 
@@ -168,6 +179,80 @@ class FaultSuite(Maker):
             await asyncio.to_thread(private_postgres.stop_immediately)
             await asyncio.to_thread(private_postgres.start)
         self.verify(told, history)
+
+    async def test_server_restarts_beneath_a_pool(
+        self, private_postgres: PostgresServer, history: int
+    ) -> None:
+        async with self.pool(private_postgres.url, 5) as pool:
+            backend = self.make(pool=pool, history=history, **QUICK)
+            async with proof(backend) as told:
+                await asyncio.to_thread(private_postgres.restart)
+        self.verify(told, history)
+
+    @pytest.mark.parametrize(
+        "renewed",
+        ["writer", *(pytest.param(each, marks=extended) for each in ("reader", "listener"))],
+    )
+    async def test_an_old_primary_is_left_with_all_connections(
+        self, make_postgres: Callable[..., PostgresServer], renewed: str
+    ) -> None:
+        """It lives on while another has its address; each connection ends in its own time."""
+        first, second = await self.twins(make_postgres)
+        gaps: list[str] = []
+        events: list[Event] = []
+        async with TcpProxy(first.host, first.port) as proxy:
+            backend = self.make(first.url_for(port=proxy.port), history=100, **QUICK)
+            async with (
+                self.make(second.url, history=100, **QUICK) as elsewhere,
+                ChannelsPlugin(backend, channels=["a", "b"], on_gap=gaps.append) as plugin,
+            ):
+                subscriber = await plugin.subscribe("a")
+                subscriber.attach(lambda run: events.extend(run) is None)
+                await plugin.wait_published("0", "b")
+                await backend.get_history([HistoryRequest("a")])
+                writer, reader = pids(backend)
+                proxy._network.upstream = (second.host, second.port)
+                await send(elsewhere, "a", b"2")
+                if renewed == "listener":
+                    first.terminate_backends("pid NOT IN (%s, %s)", writer, reader)
+                else:
+                    pid = writer if renewed == "writer" else reader
+                    first.terminate_backends("pid = %s", pid)
+                    await until(lambda: pid not in pids(backend), "the end of the connection")
+                if renewed == "reader":
+                    [record] = await backend.get_history([HistoryRequest("a")])
+                    assert record.events == [b"1", b"2"]
+                if renewed == "writer":
+                    await plugin.wait_published("3", "a")
+                await until(lambda: b"2" in events, "what the new one has had")
+                if renewed != "writer":
+                    await plugin.wait_published("3", "a")
+                await send(elsewhere, "a", b"4")
+                await until(lambda: b"4" in events, "what comes to the new one")
+        assert events == [b"2", b"3", b"4"]
+        assert gaps == []
+
+    async def test_a_primary_that_takes_no_writes_is_left(
+        self, make_postgres: Callable[..., PostgresServer]
+    ) -> None:
+        first, second = await self.twins(make_postgres)
+        async with (
+            TcpProxy(first.host, first.port) as proxy,
+            self.make(first.url_for(port=proxy.port), history=100, **QUICK) as backend,
+        ):
+            await send(backend, "a", b"2")
+            first.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+            first.execute("SELECT pg_reload_conf()")
+
+            async def is_published(wanted: bool) -> bool:
+                [outcome] = await backend.publish([Message("a", b"3")])
+                assert isinstance(outcome, Position | BackendUnavailable), outcome
+                return isinstance(outcome, Position) == wanted
+
+            await eventually(lambda: is_published(False), "that it is read-only")
+            proxy._network.upstream = (second.host, second.port)
+            await eventually(lambda: is_published(True), "that the other one is met")
+            assert second.execute("SELECT top FROM channels.channel") == [(2,)]
 
     async def test_connections_are_cut(self, postgres_space: PostgresSpace, history: int) -> None:
         async with self.proxy(postgres_space) as (proxy, url):
@@ -351,7 +436,7 @@ class FaultSuite(Maker):
                     HistoryRequest("a", since=position(new)),
                 ]
             )
-            assert (beyond.events, beyond.complete) == ([b"new"], True)
+            assert (beyond.events, beyond.complete) == ([b"new"], False)
             assert (within.events, within.complete) == ([b"5", b"6", b"7", b"new"], True)
             assert (top.events, top.complete) == ([], True)
 
@@ -438,6 +523,20 @@ class FaultSuite(Maker):
         [outcome] = await publishing
         assert isinstance(outcome, PublishUnconfirmed), outcome
         private_postgres.thaw()
+
+    async def twins(
+        self, make_postgres: Callable[..., PostgresServer]
+    ) -> tuple[PostgresServer, PostgresServer]:
+        """Two primaries, the second as a standby that was promoted when ``a`` had one event."""
+        first, second = make_postgres(), make_postgres()
+        async with self.make(first.url, history=100, **QUICK) as backend:
+            await send(backend, "a", b"1")
+        for server in (first, second):
+            await asyncio.to_thread(server.stop)
+        second.restore_data(first.save_data())
+        for server in (first, second):
+            await asyncio.to_thread(server.start)
+        return first, second
 
     @asynccontextmanager
     async def proxy(self, space: PostgresSpace) -> AsyncIterator[tuple[TcpProxy, str]]:

@@ -94,8 +94,11 @@ class AsyncpgConnection:
                 await self.raw.remove_listener(channel, self._called)
 
     def abort(self) -> None:
-        if not self.raw.is_closed():
-            self.raw.terminate()
+        try:
+            if not self.raw.is_closed():
+                self.raw.terminate()
+        except asyncpg.InterfaceError:
+            pass  # its pool has it back, and may have lent it again
 
     async def close(self) -> None:
         try:

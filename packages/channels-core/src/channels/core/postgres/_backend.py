@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
+from weakref import WeakKeyDictionary
 
 from channels.core._backend import (
     DEFAULT_MAX_PAYLOAD,
@@ -106,6 +107,7 @@ class PostgresChannelsBackend(ChannelsBackend):
         self._timeout = timeout
         self._encode = Encoder()
         self._server: Server | None = None
+        self._met: WeakKeyDictionary[Connection, Server] = WeakKeyDictionary()
         self._session: Session | None = None
 
     @classmethod
@@ -261,6 +263,12 @@ class PostgresChannelsBackend(ChannelsBackend):
 
     async def _meet(self, connection: Connection) -> Server:
         server = await self._schema.meet(connection, self._timeout)
+        self._met[connection] = server
+        # An old primary may live on and keep its connections. What is read and published there says
+        # nothing of events that come from the new one, and the other way round.
+        for other, its in list(self._met.items()):
+            if its.started != server.started:
+                other.abort()
         if server.tables:
             self._running.keeper.start()
         return server

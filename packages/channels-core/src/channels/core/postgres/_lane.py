@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from channels.core._errors import BackendUnavailable, NotRunningError
-from channels.core.postgres._port import Connection, ConnectionLost, Driver
+from channels.core.postgres._port import Connection, ConnectionLost, Driver, ReadOnlyServer
 
 
 @contextmanager
@@ -86,8 +86,10 @@ class Lane:
                     await self._prepare(self._used)
                     self._prepared = True
                 yield self._used
-            except BackendUnavailable:
+            except BackendUnavailable as exc:
                 self._prepared = False  # it may be another server the next time
+                if isinstance(exc, ReadOnlyServer):
+                    self._used.abort()  # and shall be
                 raise
             except asyncio.CancelledError:
                 self._used.abort()  # in the middle of a reply perhaps

@@ -20,6 +20,10 @@ class NotifyQueueFull(BackendUnavailable):
     """The server's queue of notifications is full, because a session has stopped reading it."""
 
 
+class ReadOnlyServer(BackendUnavailable):
+    """It takes no writes: a standby, or a primary that was replaced. Connect again."""
+
+
 class Connection(Protocol):
     """One connection in autocommit mode, used by one task at a time.
 
@@ -65,7 +69,10 @@ class Connection(Protocol):
         ...
 
     def abort(self) -> None:
-        """Break the connection at once; a call under way raises :class:`ConnectionLost`."""
+        """Break the connection at once; a call under way raises :class:`ConnectionLost`.
+
+        One that was closed or given back is left as it is.
+        """
         ...
 
     async def close(self) -> None:
@@ -117,6 +124,8 @@ def error_from_server(sqlstate: str, message: str) -> BackendException:
         return ConnectionLost(text)
     if sqlstate == "54000":
         return NotifyQueueFull(text)
+    if sqlstate == "25006":
+        return ReadOnlyServer(text)
     if sqlstate[:2] in _TRANSIENT_CLASSES:
         return BackendUnavailable(text)
     if sqlstate in _PREPARED_STATEMENTS:

@@ -283,5 +283,6 @@ def _history(
         return History((), None, since is None or since == BEGINNING)
     found.sort(key=lambda row: row[0])
     events = [Event(data, request.channel, Position(top.epoch, seq)) for seq, data in found]
-    complete = since is None or (start is not None and len(events) == top.offset - start)
+    # A reader who is beyond what the record has of its epoch had events that the server has lost.
+    complete = since is None or start == since.offset == top.offset - len(events)
     return History(events, top, complete)

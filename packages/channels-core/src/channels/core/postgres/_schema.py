@@ -23,6 +23,7 @@ SELECT current_setting('server_version_num')::int / 10000,
        getdatabaseencoding() = 'UTF8',
        pg_is_in_recovery(),
        pg_backend_pid(),
+       extract(epoch FROM pg_postmaster_start_time())::text,
        EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n
                ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'settings')
 """
@@ -42,6 +43,8 @@ class Server(NamedTuple):
     utf8: bool
     tables: bool
     direct: bool
+    started: str
+    """When its main process did, to the microsecond: no other server's is the same."""
 
 
 def quoted(schema: str) -> str:
@@ -129,7 +132,8 @@ class Schema:
             BackendUnavailable: It is a standby, or does not answer.
             BackendRefused: Its version, the tables or a permission do not allow to go on.
         """
-        [(version, utf8, standby, pid, tables)] = await ask(connection, seconds, FACTS, self.name)
+        [facts] = await ask(connection, seconds, FACTS, self.name)
+        version, utf8, standby, pid, started, tables = facts
         if version < MINIMUM_SERVER:
             raise BackendRefused(
                 f"PostgreSQL {version} is too old; this needs {MINIMUM_SERVER} or newer"
@@ -148,7 +152,7 @@ class Schema:
                 f"the tables of schema {self.sql} do not exist: pass create_schema=True, or run "
                 f"what `python -m channels.core.postgres --schema {self.name}` prints"
             )
-        return Server(utf8, tables or self._create, pid == connection.pid)
+        return Server(utf8, tables or self._create, pid == connection.pid, started)
 
     async def _check(self, connection: Connection, seconds: float, tables: bool) -> None:
         settings = f"SELECT version, history, notify FROM {self.sql}.settings"
