@@ -158,7 +158,7 @@ def test_a_rival_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_clients_count_what_a_server_sends() -> None:
     arguments = {"server": "bare_web", "clients": 5, "events": 16, "burst": 8}
     sample = runner.run_case(Case("web:fan_out", arguments, core="load"), False, {})
-    assert 0 <= sample.pop("kernel") <= 100  # it may be too little to be counted
+    assert sample.pop("kernel") >= 0  # counted in hundredths of a second, of which it has few
     assert min(sample.values()) > 0
 
 

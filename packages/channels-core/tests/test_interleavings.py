@@ -559,7 +559,9 @@ async def test_more_than_the_backlog_comes_while_history_is_put(strategy: Any) -
         subscriber = await plugin.subscribe("a", gaps=True)
         putting = asyncio.create_task(plugin.put_subscriber_history(subscriber, "a"))
         await eventually(lambda: subscriber.qsize == 2, "a full backlog")
+        gate = plugin.table["a"].joining[subscriber]
         await plugin.fill(20, first=5)
+        await eventually(lambda: gate.overflowed, "that they have come, before history is put")
         assert await take(subscriber, 24) == numbers(range(24))
         await putting
         assert await take(subscriber, 1) == ["24"]
