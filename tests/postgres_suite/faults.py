@@ -189,10 +189,8 @@ class FaultSuite(Maker):
                 await asyncio.to_thread(private_postgres.restart)
         self.verify(told, history)
 
-    @pytest.mark.parametrize(
-        "renewed",
-        ["writer", *(pytest.param(each, marks=extended) for each in ("reader", "listener"))],
-    )
+    @extended
+    @pytest.mark.parametrize("renewed", ["writer", "reader", "listener"])
     async def test_an_old_primary_is_left_with_all_connections(
         self, make_postgres: Callable[..., PostgresServer], renewed: str
     ) -> None:

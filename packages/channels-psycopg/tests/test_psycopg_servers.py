@@ -18,6 +18,7 @@ __all__ = ("postgres_role", "tls_server")  # fixtures
 class TestServers(PsycopgMaker, ServerSuite): ...
 
 
+@pytest.mark.extended
 class TestTls(PsycopgMaker, TlsSuite):
     async def test_a_mode_that_there_is_not(self) -> None:
         async with PsycoPgChannelsBackend("postgresql://localhost/app?sslmode=on") as backend:

@@ -147,6 +147,7 @@ async def test_flushing(server: RedisServer) -> None:
     )
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("kind", [RedisChannelsPubSubBackend, RedisChannelsStreamBackend])
 async def test_cluster(cluster: RedisCluster, kind: type) -> None:
     def make(login: str) -> ChannelsBackend:

@@ -41,6 +41,7 @@ def test_names_are_injective(a: str, b: str, x: str, y: str, i: int, j: int) -> 
     assert a == b or not one.owns(other.stream(y))
 
 
+@pytest.mark.extended
 async def test_slot_is_the_servers(redis_cluster: RedisCluster) -> None:
     keys = Keys("a{b}c", 0)
     for channel in ("news", "}{", "%", "é" * 100):

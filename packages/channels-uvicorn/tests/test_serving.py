@@ -345,7 +345,7 @@ def test_an_application_that_fails_closes_after_what_was_written(kit: Any) -> No
     kit.run(scenario())
 
 
-@pytest.mark.untraced
+@pytest.mark.extended
 def test_clients_that_read_in_fits_get_all_in_order(
     kit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
